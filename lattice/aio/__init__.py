@@ -1,0 +1,1 @@
+"""asyncio made stricter: tasks with names and guards, back-off schedules."""

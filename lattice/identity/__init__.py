@@ -1,0 +1,1 @@
+"""Who is who: nkeys (Ed25519, in NATS's encoding)."""

@@ -1,0 +1,159 @@
+"""Every bound of the lattice, with its unit and its reason; relations between them are asserted.
+
+A bound that an operator would want to move is a setting whose default stands here.
+"""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+HOPS_MAX = 32
+"""Length of a chain of calls: far above any design, far below what a cycle would cost."""
+
+CALL_TIMEOUT_S = 10.0
+"""Deadline of a call whose caller names none; wasmCloud's invocation timeout."""
+
+CALL_TIMEOUT_S_MAX = 600.0
+"""The longest deadline a caller may ask for; a mistyped one must not pin an instance for days."""
+
+RETRIES_MAX = 2
+"""How often the runtime repeats a call that was not executed (the delivery contract says so)."""
+
+RETRY_DELAY_S = 0.02
+"""First pause before such a repetition, doubled each time, with full jitter."""
+
+ENVELOPE_BYTES_MARGIN = 64 * KIB
+"""Room left under the server's ``max_payload`` for an envelope's other fields and headers."""
+
+INLINE_PAYLOAD_BYTES = 960 * KIB
+"""Largest payload sent inside its envelope; larger ones go through the object store."""
+
+PAYLOAD_BYTES_MAX = 16 * MIB
+"""Largest payload of a call: a whole one is held in memory on both sides, several times over."""
+
+PAYLOAD_TTL_S = 2 * CALL_TIMEOUT_S_MAX
+"""Life of a payload in the object store: longer than any call that could still read it."""
+
+PAYLOAD_STORE_BYTES_MAX = 1024 * MIB
+"""Size of that object store: its owner may be gone before it removed what it wrote."""
+
+MAILBOX_CALLS = 1_000
+"""Calls that may wait for an actor whose instances are all busy; when full, ``overloaded``."""
+
+MAILBOX_BYTES = 64 * MIB
+"""Payload bytes that may wait in one mailbox: a thousand large calls must not fill the memory."""
+
+CALLS_PENDING_MAX = 100_000
+"""Calls one process may have in flight: each holds a future and a timer."""
+
+INSTANCES_MAX = 10_000
+"""Running instances per host; each holds a fiber of about 20 KiB and four memory mappings."""
+
+ACTOR_COUNT_MAX = 100_000
+"""Largest ``count`` taken from a scale request; ``wash`` says 2**32-1 for "unbounded"."""
+
+MEMORY_BYTES = 64 * MIB
+"""Memory of one instance; room for a guest with a garbage-collected runtime."""
+
+CPU_TIME_S = 5.0
+"""CPU time of one call: half the default deadline, and minutes in terms of useful work."""
+
+MODULE_BYTES_MAX = 50 * MIB
+"""Largest module accepted; wasmCloud's ``max-component-size-bytes``."""
+
+COMPILE_TIMEOUT_S = 120.0
+"""Compilation of the largest module takes seconds; a minute more than that is an attack."""
+
+ERROR_TEXT_CHARS = 2_000
+"""Longest text of an error that a guest or a provider composed."""
+
+LOG_LINE_CHARS = 4_000
+"""Longest log line taken from a guest; the rest is cut and counted."""
+
+LOG_LINES_PER_CALL = 1_000
+"""Log lines one call may write; the rest is dropped and counted."""
+
+CONTROL_BYTES_MAX = 1 * MIB
+"""Largest control request; NATS's own default bound, restated so that larger servers agree."""
+
+LINKS_PER_SOURCE_MAX = 1_000
+"""Links of one source: they share a key of the state bucket, whose value must stay small."""
+
+CONFIG_BYTES_MAX = 256 * KIB
+"""Size of one named config; it is copied to every provider and actor that names it."""
+
+CAS_ATTEMPTS_MAX = 500
+"""Compare-and-set attempts before a writer gives up with ``conflict``: every loss means that
+another writer won, so this many concurrent writers of one key are served."""
+
+CONTROL_TIMEOUT_S = 2.0
+"""How long a client waits for a control reply; the control interface's own default."""
+
+STATE_TIMEOUT_S = 5.0
+"""How long one read or write of the state buckets may take, a leader election included."""
+
+HEARTBEAT_S = 30.0
+"""Interval of ``host_heartbeat``; wadm forgets a host after 70 s without one."""
+
+BEAT_S = 1.0
+"""Interval of the small beat that finds dead hosts within seconds."""
+
+PROVIDER_START_TIMEOUT_S = 10.0
+"""From spawning a provider until it must answer its first health check."""
+
+PROVIDER_STOP_TIMEOUT_S = 3.0
+"""From asking a provider to stop until it is killed."""
+
+HEALTH_INTERVAL_S = 30.0
+"""Between health checks of a provider, as in wasmCloud 1.x."""
+
+HEALTH_TIMEOUT_S = 2.0
+"""A health check without an answer by then has failed."""
+
+DRAIN_TIMEOUT_S = 10.0
+"""How long a stopping host waits for running calls when the request names no time."""
+
+LINK_GRACE_S = 1.0
+"""How long a provider waits for a link that its caller's host knew first."""
+
+HTTP_BODY_BYTES = 4 * MIB
+"""Largest body of an HTTP request unless its link says otherwise: a form, not a film."""
+
+HTTP_BODY_BYTES_MAX = PAYLOAD_BYTES_MAX - MIB
+"""The most a link may allow: the payload of the call also holds path, query and headers."""
+
+HTTP_BODIES_BYTES_MAX = 256 * MIB
+"""Request bodies one HTTP provider holds at a time, or many slow uploads would fill the memory."""
+
+HTTP_REQUESTS_MAX = 10_000
+"""Requests that may run over one HTTP link at a time unless it says otherwise."""
+
+HTTP_CONNECTIONS_MAX = 20_000
+"""Connections per listening address: each holds a parser and a socket buffer."""
+
+HTTP_PIPELINE_MAX = 100
+"""Requests that may wait on one connection for those before them; browsers send none ahead."""
+
+HTTP_HEAD_BYTES_MAX = 64 * KIB
+"""Request line and headers, give or take one read of the socket; eight times nginx's default."""
+
+HTTP_HEAD_TIMEOUT_S = 10.0
+"""From the first byte of a request until its headers are complete; slower is an attack."""
+
+HTTP_LINGER_S = 2.0
+"""How long a body is still read, and dropped, after its request was refused: closing at once
+would reset the connection before the client read why."""
+
+HTTP_STALL_S = 30.0
+"""How long a client may take no byte of a response that waits for it."""
+
+HTTP_KEEP_ALIVE_S = 30.0
+"""How long an idle connection stays open for another request."""
+
+HTTP_STOP_S = 2.0
+"""How long a stopping HTTP provider lets running requests end; its host kills it soon after."""
+
+assert INLINE_PAYLOAD_BYTES + ENVELOPE_BYTES_MARGIN <= MIB, "an envelope must fit NATS's default"
+assert CALL_TIMEOUT_S < CALL_TIMEOUT_S_MAX < PAYLOAD_TTL_S
+assert CPU_TIME_S <= CALL_TIMEOUT_S
+assert HTTP_BODY_BYTES <= HTTP_BODY_BYTES_MAX
+assert HTTP_STOP_S < PROVIDER_STOP_TIMEOUT_S

@@ -1,0 +1,1 @@
+"""What travels between processes: plain values to bytes and back, with every bound enforced."""
