@@ -1,0 +1,11 @@
+"""The lattice's bus: NATS, behind the few verbs the rest needs; the only package that imports it.
+
+Failures leave here as ``lattice.errors``: ``Unavailable`` when the connection or a server is away,
+``NotRunning`` when nobody listens, ``DeadlineExceeded`` when nobody answered in time.
+"""
+
+from lattice.bus.buckets import Bucket, Entry
+from lattice.bus.connection import Bus, Message, NatsSettings, Subscription
+from lattice.bus.objects import ObjectStore
+
+__all__ = ["Bucket", "Bus", "Entry", "Message", "NatsSettings", "ObjectStore", "Subscription"]

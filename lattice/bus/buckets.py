@@ -1,0 +1,276 @@
+"""JetStream key-value buckets: written by compare-and-set, followed by a mirror without gaps.
+
+Reads go to the stream's leader: any replica may answer a direct get, and an old value would be
+taken for the truth. A *mirror* is a local copy kept by a watch. A watch can end silently (a server
+restarted, a consumer lost), so the mirror starts over in full after each reconnection and whenever
+the stream has moved on while the watch was quiet.
+"""
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.js import JetStreamContext, api
+from nats.js.kv import KeyValue
+
+from lattice import errors, limits
+from lattice.bus.translation import translated
+
+log = structlog.get_logger()
+
+QUIET_CHECK_S = 2.0
+"""A watch that was quiet for so long is compared with the stream's end."""
+
+RESYNC_SPREAD_S = 0.25
+"""All hosts lose a server at once: each waits up to so long before it reads in full again."""
+
+
+RETRY_DELAY_S = 0.5
+"""Pause after a failed attempt to follow a bucket; a server needs seconds to come back."""
+
+
+_KEY = re.compile(r"[-/_=A-Za-z0-9]+(?:\.[-/_=A-Za-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value and the revision that a compare-and-set names."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+Changes = Mapping[str, bytes | None]
+"""Values by key; None for a key that is gone."""
+
+
+class Bucket:
+    """One key-value bucket."""
+
+    def __init__(self, jetstream: JetStreamContext, store: KeyValue, name: str) -> None:
+        self._jetstream = jetstream
+        self._store = store
+        self._stream = f"KV_{name}"
+        self.name = name
+
+    async def get(self, key: str) -> Entry | None:
+        """Read a key from the stream's leader.
+
+        Raises:
+            InvalidRequest: not a key.
+            Unavailable: NATS is away.
+        """
+        with translated(self.name):
+            try:
+                message = await self._jetstream.get_msg(
+                    self._stream, subject=f"$KV.{self.name}.{_checked(key)}"
+                )
+            except nats.js.errors.NotFoundError:
+                return None
+        if (message.headers or {}).get("KV-Operation") or message.seq is None:
+            return None
+        return Entry(key, message.data or b"", message.seq)
+
+    async def put(self, key: str, value: bytes, *, expected: int | None = None) -> int:
+        """Write a key and return its new revision.
+
+        With ``expected`` the write happens only while the key has that revision; 0 means that it
+        must not exist. Cancelling may leave the write done or not done.
+
+        Raises:
+            InvalidRequest: not a key.
+            Conflict: the revision is another one.
+            PayloadTooLarge: over the server's ``max_payload``.
+            Unavailable: NATS is away; the write may have been done.
+        """
+        _checked(key)
+        with translated(self.name):
+            try:
+                if expected is None:
+                    return await self._store.put(key, value)
+                if expected == 0:
+                    return await self._store.create(key, value)
+                return await self._store.update(key, value, last=expected)
+            except nats.errors.MaxPayloadError:
+                limit = self._jetstream._nc.max_payload  # noqa: SLF001 - known nowhere else here
+                raise errors.PayloadTooLarge(f"value of {key}", len(value), limit) from None
+
+    async def delete(self, key: str, *, expected: int | None = None) -> None:
+        """Delete a key; it is no error if it is not there.
+
+        Raises:
+            InvalidRequest, Conflict, Unavailable: as ``put``.
+        """
+        _checked(key)
+        with translated(self.name):
+            if expected is None:
+                await self._store.purge(key)
+                return
+            try:
+                await self._store.delete(key, last=expected)
+            except nats.js.errors.APIError as error:
+                # 10071 and 10164: wrong last sequence, as nats-py's own update reads them.
+                if error.err_code in (10071, 10164):
+                    raise errors.Conflict(f"{self.name}: somebody else wrote it first") from error
+                raise
+
+    def mirror(self, changed: Callable[[Changes], None]) -> "Mirror":
+        """A local copy; ``changed`` hears of every difference, in the loop, without a wait."""
+        return Mirror(self, self._store, changed)
+
+    async def last_sequence(self) -> int:
+        with translated(self.name):
+            info = await self._jetstream.stream_info(self._stream)
+        return int(info.state.last_seq)
+
+
+class Mirror:
+    """What a bucket holds, as far as is known here. ``run`` keeps it so."""
+
+    def __init__(self, bucket: Bucket, store: KeyValue, changed: Callable[[Changes], None]) -> None:
+        self._bucket = bucket
+        self._store = store
+        self._changed = changed
+        self._session: asyncio.Timeout | None = None
+        self._last_sequence = 0
+        self._moved: asyncio.Future[None] | None = None
+        self.values: dict[str, bytes] = {}
+        self.synced = asyncio.Event()
+        """Set once the bucket has been read in full for the first time."""
+
+    def resync(self) -> None:
+        """Read everything again: something may have been missed."""
+        if self._session is not None and not self._session.expired():
+            self._session.reschedule(asyncio.get_running_loop().time())
+
+    @property
+    def name(self) -> str:
+        return self._bucket.name
+
+    async def wait_for(self, revision: int, *, timeout_s: float) -> bool:
+        """Wait until the mirror has seen a revision; False when the time was up before."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._last_sequence < revision:
+                    self._moved = self._moved or asyncio.get_running_loop().create_future()
+                    await asyncio.shield(self._moved)
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Follow the bucket for ever; what was known stays in force while NATS is away."""
+        while True:
+            try:
+                async with asyncio.timeout(None) as self._session:
+                    await self._follow()
+            except TimeoutError:
+                log.debug("reading a bucket again in full", bucket=self._bucket.name)
+            except errors.Unavailable as error:
+                log.warning("can't follow a bucket now", bucket=self._bucket.name, error=error.text)
+                await asyncio.sleep(RETRY_DELAY_S)
+            finally:
+                self._session = None
+            await asyncio.sleep(random.uniform(0, RESYNC_SPREAD_S))  # noqa: S311 - no secret
+
+    async def _follow(self) -> None:
+        """Read the bucket, then its changes, until a gap shows."""
+        with translated(self._bucket.name):
+            watcher = await self._store.watchall()
+        try:
+            await self._read_all(watcher)
+            while True:
+                try:
+                    entry = await watcher.updates(timeout=QUIET_CHECK_S)
+                except nats.errors.TimeoutError:
+                    if await self._bucket.last_sequence() != self._last_sequence:
+                        log.warning("a watch missed changes", bucket=self._bucket.name)
+                        return
+                    continue
+                if entry is not None:
+                    self._apply(entry)
+        finally:
+            await _stop(watcher)
+
+    async def _read_all(self, watcher: KeyValue.KeyWatcher) -> None:
+        fresh: dict[str, bytes] = {}
+        markers = 0
+        last = 0
+        with translated(self._bucket.name):
+            while (entry := await watcher.updates(timeout=limits.STATE_TIMEOUT_S)) is not None:
+                last = max(last, entry.revision or 0)
+                if entry.operation:
+                    markers += 1
+                else:
+                    fresh[entry.key] = entry.value or b""
+        # Keys may be gone without leaving a message behind; the stream's count knows of them.
+        end = max(last, await self._bucket.last_sequence())
+        if not fresh and not markers and self.values:
+            log.error(
+                "a bucket is suddenly empty; going on with what was known",
+                bucket=self._bucket.name,
+                keys=len(self.values),
+            )
+        else:
+            gone = self.values.keys() - fresh.keys()
+            changes: dict[str, bytes | None] = dict.fromkeys(gone)
+            changes |= {k: v for k, v in fresh.items() if self.values.get(k) != v}
+            self.values = fresh
+            if changes:
+                self._changed(changes)
+        # A bucket that was made anew counts from one again.
+        self._last_sequence = 0
+        self._advance(end)
+        self.synced.set()
+
+    def _apply(self, entry: KeyValue.Entry) -> None:
+        value = None if entry.operation else entry.value or b""
+        if value is None:
+            self.values.pop(entry.key, None)
+            self._changed({entry.key: None})
+        elif self.values.get(entry.key) != value:
+            self.values[entry.key] = value
+            self._changed({entry.key: value})
+        self._advance(entry.revision or 0)
+
+    def _advance(self, sequence: int) -> None:
+        self._last_sequence = max(self._last_sequence, sequence)
+        if self._moved is not None:
+            self._moved.set_result(None)
+            self._moved = None
+
+
+async def open_bucket(
+    jetstream: JetStreamContext, name: str, *, ttl_s: float | None, history: int, replicas: int
+) -> Bucket:
+    with translated(name):
+        try:
+            store = await jetstream.key_value(name)
+        except nats.js.errors.BucketNotFoundError:
+            config = api.KeyValueConfig(bucket=name, ttl=ttl_s, history=history, replicas=replicas)
+            try:
+                store = await jetstream.create_key_value(config)
+            except nats.js.errors.BadRequestError:
+                # Another process made it in the meantime.
+                store = await jetstream.key_value(name)
+    return Bucket(jetstream, store, name)
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise errors.InvalidRequest(f"{key[:100]!r} can't be a key of a bucket")
+    return key
+
+
+async def _stop(watcher: KeyValue.KeyWatcher) -> None:
+    try:
+        await watcher.stop()
+    except (nats.errors.Error, OSError):
+        # The connection is gone, and the watch with it.
+        return

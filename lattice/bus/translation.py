@@ -1,0 +1,33 @@
+"""What goes wrong in JetStream, in the lattice's words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import nats.errors
+import nats.js.errors
+
+from lattice import errors
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn nats-py's errors into ours; ``what`` says which store was being used.
+
+    Raises:
+        Conflict: a compare-and-set lost.
+        Unavailable: JetStream is off, has no leader, or did not answer in time.
+    """
+    try:
+        yield
+    except nats.js.errors.KeyWrongLastSequenceError as error:
+        raise errors.Conflict(f"{what}: somebody else wrote it first") from error
+    except (nats.js.errors.ServiceUnavailableError, nats.errors.NoRespondersError) as error:
+        raise errors.Unavailable(
+            f"{what}: JetStream does not answer; start nats-server with --jetstream"
+        ) from error
+    except nats.js.errors.APIError as error:
+        raise errors.Unavailable(f"{what}: JetStream refused: {error.description}") from error
+    except (nats.errors.TimeoutError, TimeoutError) as error:
+        raise errors.Unavailable(f"{what}: JetStream did not answer in time") from error
+    except (nats.errors.Error, OSError) as error:
+        raise errors.Unavailable(f"{what}: {error or type(error).__name__}") from error

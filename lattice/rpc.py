@@ -1,0 +1,426 @@
+"""Calls: to a target in this process directly, to any other over NATS, with the same meaning.
+
+A call is delivered at most once. What failed without having been executed (``overloaded``,
+``not_running``, ``draining``) is repeated here, at most twice, within the deadline; nothing else.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import structlog
+
+from lattice import errors, limits, names, subjects
+from lattice.aio import retry
+from lattice.aio.tasks import TaskGroup
+from lattice.bus import Bus, Message, ObjectStore, Subscription
+from lattice.wire import invocation as wire
+from lattice.wire.invocation import Invocation, PayloadRef, Reply
+
+log = structlog.get_logger()
+
+DOOR_SOURCE = "nats"
+"""Who the plain door's callers are to the target: a NATS client, nobody with links."""
+
+
+class Target(Protocol):
+    """Whatever answers calls: an actor or a provider."""
+
+    def accept(self, invocation: Invocation) -> Reply | Awaitable[Reply]:
+        """Take a call: its answer when it could be had at once, otherwise the wait for it.
+
+        Never blocks, and does not outlive the invocation's deadline. Cancelling the wait abandons
+        the call.
+
+        Raises:
+            LatticeError: refused, or failed at once.
+        """
+        ...
+
+
+class Rpc:
+    """One process's way to call and to be called."""
+
+    def __init__(self, bus: Bus, lattice: str, *, at: str) -> None:
+        """``at`` names this process in the errors it answers with: its host's id."""
+        self._bus = bus
+        self._lattice = lattice
+        self._at = at
+        self._targets: dict[str, Target] = {}
+        self._payloads = Payloads(bus, lattice)
+        self._tasks = TaskGroup("calls")
+        self._now = asyncio.get_running_loop().time
+
+    async def call(self, invocation: Invocation) -> Reply:
+        """Call a target and wait for its answer, until the invocation's deadline.
+
+        Cancelling unwinds a callee in this process; one elsewhere is left to its deadline.
+
+        Raises:
+            LatticeError: any of the list; its ``executed`` says whether it had an effect.
+        """
+        if invocation.hops > limits.HOPS_MAX:
+            raise errors.HopLimit(invocation.hops, limits.HOPS_MAX, at=self._at)
+        # The first try is direct when it can be; a repetition gives other hosts their chance.
+        target = self._targets.get(invocation.target)
+        attempt = 0
+        while True:
+            try:
+                if target is None:
+                    return await self._call_remote(invocation)
+                return await self._run(target, invocation)
+            except errors.NotExecuted as error:
+                if not error.retryable or attempt == limits.RETRIES_MAX:
+                    raise
+                pause_s = retry.full_jitter(limits.RETRY_DELAY_S, attempt)
+                if self._now() + pause_s >= invocation.deadline:
+                    raise
+            attempt += 1
+            target = None
+            await asyncio.sleep(pause_s)
+
+    async def serve(self, target_id: str, target: Target, *, door: bool = False) -> "Service":
+        """Answer the calls to ``target_id``, together with every other process that does.
+
+        With ``door``, NATS clients without an SDK may call it as well.
+
+        When this returns, calls from anywhere reach it.
+
+        Raises:
+            Unavailable: NATS is away.
+        """
+        service = Service(self, self._bus, self._lattice, target_id, target)
+        await service.open(door=door)
+        self._targets[target_id] = target
+        return service
+
+    async def aclose(self) -> None:
+        """Abandon what still runs. Safe to call twice."""
+        await self._tasks.aclose()
+
+    async def _call_remote(self, invocation: Invocation) -> Reply:
+        ref = None
+        if len(invocation.payload) > self._payloads.inline_bytes_max:
+            async with _until(invocation.deadline):
+                ref = await self._payloads.put(f"{invocation.id}.q", invocation.payload)
+        try:
+            message = await self._bus.request(
+                subjects.call(self._lattice, invocation.target, invocation.source),
+                wire.encode_request(invocation, now=self._now(), ref=ref),
+                deadline=invocation.deadline,
+            )
+        except errors.NotRunning:
+            # Nobody will ever fetch it, and the store has room for a few dozen of the largest.
+            if ref is not None:
+                await self._payloads.discard(ref)
+            raise
+        reply, ref = wire.decode_reply(message.data)
+        if ref is not None:
+            async with _until(invocation.deadline):
+                reply.payload = await self._payloads.take(ref)
+        return reply
+
+    async def _run(self, target: Target, invocation: Invocation) -> Reply:
+        """Have a target answer here, held to what a call over the wire is held to.
+
+        Raises:
+            LatticeError: saying where it failed; ``InternalError`` for what is not of the list.
+        """
+        try:
+            self._check(invocation)
+            _check_size(invocation.payload)
+            outcome = target.accept(invocation)
+            reply = outcome if isinstance(outcome, Reply) else await outcome
+            _check_size(reply.payload)
+        except errors.LatticeError as error:
+            error.at = error.at or self._at
+            raise
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise errors.Cancelled("the call was abandoned", at=self._at) from None
+        except Exception as error:
+            raise self._bug(error) from error
+        return reply
+
+    async def receive(self, message: Message, target_id: str, target: Target) -> None:
+        """Serve one message from the call subject; waits for nothing that takes time."""
+        call_id = ""
+        try:
+            invocation, ref = wire.decode_request(
+                message.data,
+                source=subjects.caller_of(message.subject),
+                target=target_id,
+                now=self._now(),
+            )
+            call_id = invocation.id
+            self._check(invocation)
+            if ref is not None:
+                self._tasks.spawn(
+                    self._fetch_then_run(target, invocation, ref, message), name="call"
+                )
+                return
+            outcome = target.accept(invocation)
+            if type(outcome) is not Reply:
+                self._tasks.spawn(
+                    self._wait_then_answer(outcome, call_id, message),  # type: ignore[arg-type]
+                    name="call",
+                )
+                return
+        except errors.LatticeError as error:
+            await self._send(message, self._encode_error(call_id, error))
+        except Exception as error:
+            await self._send(message, self._encode_error(call_id, self._bug(error)))
+        else:
+            if len(outcome.payload) > self._payloads.inline_bytes_max:
+                # Storing it takes time, and the messages behind this one must not wait for that.
+                self._tasks.spawn(self._answer(message, call_id, outcome), name="large answer")
+            else:
+                await self._answer(message, call_id, outcome)
+
+    async def receive_plain(self, message: Message, target_id: str, target: Target) -> None:
+        """Serve one message from the plain door: a payload in, a payload or error headers out."""
+        try:
+            invocation = Invocation(
+                source=DOOR_SOURCE,
+                target=target_id,
+                interface="",
+                operation=subjects.operation_of(self._lattice, target_id, message.subject),
+                payload=message.data,
+                deadline=self._now() + _timeout_s(message.headers or {}),
+                trace=(message.headers or {}).get("traceparent"),
+            )
+            reply = await self._run(target, invocation)
+            if message.reply:
+                await self._bus.publish(message.reply, reply.payload)
+        except errors.LatticeError as error:
+            await self._send_plain_error(message, error)
+
+    def forget(self, target_id: str, target: Target) -> None:
+        """Call the target directly no more; one that has taken its place stays."""
+        if self._targets.get(target_id) is target:
+            del self._targets[target_id]
+
+    def spawn_plain(self, message: Message, target_id: str, target: Target) -> None:
+        self._tasks.spawn(self.receive_plain(message, target_id, target), name="plain call")
+
+    def _check(self, invocation: Invocation) -> None:
+        if invocation.deadline <= self._now():
+            raise errors.DeadlineExceeded("its time was up when it arrived; not executed")
+        if invocation.hops > limits.HOPS_MAX:
+            raise errors.HopLimit(invocation.hops, limits.HOPS_MAX)
+
+    async def _fetch_then_run(
+        self, target: Target, invocation: Invocation, ref: PayloadRef, message: Message
+    ) -> None:
+        async def run() -> Reply:
+            async with _until(invocation.deadline):
+                invocation.payload = await self._payloads.take(ref)
+            return await self._run(target, invocation)
+
+        await self._wait_then_answer(run(), invocation.id, message)
+
+    async def _wait_then_answer(
+        self, outcome: Awaitable[Reply], call_id: str, message: Message
+    ) -> None:
+        try:
+            reply = await outcome
+        except errors.LatticeError as error:
+            await self._send(message, self._encode_error(call_id, error))
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            abandoned = errors.Cancelled("the call was abandoned")
+            await self._send(message, self._encode_error(call_id, abandoned))
+        except Exception as error:
+            await self._send(message, self._encode_error(call_id, self._bug(error)))
+        else:
+            await self._answer(message, call_id, reply)
+
+    async def _answer(self, message: Message, call_id: str, reply: Reply) -> None:
+        if len(reply.payload) <= self._payloads.inline_bytes_max:
+            await self._send(message, wire.encode_reply(call_id, reply))
+            return
+        try:
+            ref = await self._payloads.put(f"{call_id}.a", reply.payload)
+        except errors.LatticeError as error:
+            await self._send(message, self._encode_error(call_id, error))
+        else:
+            await self._send(message, wire.encode_reply(call_id, reply, ref=ref))
+
+    async def _send(self, message: Message, envelope: bytes) -> None:
+        if not message.reply:
+            return
+        try:
+            await self._bus.publish(message.reply, envelope)
+        except errors.LatticeError as error:
+            # The caller learns of the lost connection by itself.
+            log.debug("an answer could not be sent", error=error.text)
+
+    async def _send_plain_error(self, message: Message, error: errors.LatticeError) -> None:
+        if not message.reply:
+            return
+        text = " ".join(error.text.split())[: limits.ERROR_TEXT_CHARS]
+        text = text.encode(errors="replace").decode()
+        headers = {"Nats-Service-Error": text or error.code, "Nats-Service-Error-Code": error.code}
+        try:
+            await self._bus.publish(message.reply, headers=headers)
+        except errors.LatticeError as failure:
+            log.debug("an answer could not be sent", error=failure.text)
+
+    def _encode_error(self, call_id: str, error: errors.LatticeError) -> bytes:
+        error.at = error.at or self._at
+        return wire.encode_error(call_id, error)
+
+    def _bug(self, error: Exception) -> errors.InternalError:
+        reference = wire.new_id()
+        log.error("a call failed by a bug", reference=reference, exc_info=error)
+        return errors.InternalError(
+            f"a bug, logged on {self._at} as {reference}", at=self._at
+        )
+
+
+class Service:
+    """A target that is being served. ``aclose`` takes it out of the lattice."""
+
+    def __init__(self, rpc: Rpc, bus: Bus, lattice: str, target_id: str, target: Target) -> None:
+        self._rpc = rpc
+        self._bus = bus
+        self._lattice = lattice
+        self._target_id = names.parse_entity(target_id)
+        self._target = target
+        self._subscriptions: list[Subscription] = []
+
+    async def open(self, *, door: bool) -> None:
+        queue = subjects.queue_group(self._lattice, self._target_id)
+        ways = [(subjects.calls(self._lattice, self._target_id), self._on_call)]
+        if door:
+            ways.append((subjects.doors(self._lattice, self._target_id), self._on_plain))
+        try:
+            for subject, callback in ways:
+                self._subscriptions.append(
+                    await self._bus.subscribe(subject, callback, queue=queue)
+                )
+            await self._bus.flush()
+        except BaseException:
+            # Nobody will close what was not opened, and it would go on taking calls.
+            for subscription in self._subscriptions:
+                await subscription.unsubscribe()
+            raise
+
+    async def aclose(self) -> None:
+        """Take no more calls; returns when all that had arrived were handed to the target."""
+        self._rpc.forget(self._target_id, self._target)
+        for subscription in self._subscriptions:
+            await subscription.drain()
+        self._subscriptions.clear()
+
+    async def _on_call(self, message: Message) -> None:
+        await self._rpc.receive(message, self._target_id, self._target)
+
+    async def _on_plain(self, message: Message) -> None:
+        self._rpc.spawn_plain(message, self._target_id, self._target)
+
+
+class Payloads:
+    """Payloads too large for a message, by reference, in an object store that forgets them."""
+
+    def __init__(self, bus: Bus, lattice: str) -> None:
+        self._bus = bus
+        self._bucket = subjects.payload_bucket(lattice)
+        self._store: ObjectStore | None = None
+
+    @property
+    def inline_bytes_max(self) -> int:
+        """Largest payload that travels inside its envelope on this connection."""
+        room = self._bus.max_payload - limits.ENVELOPE_BYTES_MARGIN
+        return min(limits.INLINE_PAYLOAD_BYTES, room)
+
+    async def put(self, name: str, payload: bytes) -> PayloadRef:
+        """Store a payload for one reader.
+
+        Raises:
+            PayloadTooLarge: over the limit of all payloads.
+            Unavailable: NATS is away, or the store is full.
+        """
+        _check_size(payload)
+        store = await self._open()
+        digest = await store.put(name, payload)
+        return PayloadRef(name=name, size=len(payload), digest=digest)
+
+    async def take(self, ref: PayloadRef) -> bytes:
+        """Fetch a payload and remove it from the store.
+
+        Raises:
+            PayloadTooLarge: it says it is over the limit, or turns out to be.
+            InvalidRequest: it is not what the reference says.
+            Unavailable: NATS is away, or the payload has expired.
+        """
+        if ref.size > limits.PAYLOAD_BYTES_MAX:
+            raise errors.PayloadTooLarge("payload", ref.size, limits.PAYLOAD_BYTES_MAX)
+        store = await self._open()
+        try:
+            payload = await store.get(ref.name, bytes_max=limits.PAYLOAD_BYTES_MAX)
+        except errors.NotFound as error:
+            raise errors.Unavailable(f"the payload is gone: {error.text}") from error
+        if hashlib.sha256(payload).hexdigest() != ref.digest:
+            raise errors.InvalidRequest("the payload is not the one its reference names")
+        await store.delete(ref.name)
+        return payload
+
+    async def discard(self, ref: PayloadRef) -> None:
+        """Remove a payload that nobody will read; should that fail, it expires."""
+        try:
+            await (await self._open()).delete(ref.name)
+        except errors.Unavailable as error:
+            log.debug("a payload could not be removed", error=error.text)
+
+    async def _open(self) -> ObjectStore:
+        if self._store is None:
+            self._store = await self._bus.objects(
+                self._bucket,
+                ttl_s=limits.PAYLOAD_TTL_S,
+                bytes_max=limits.PAYLOAD_STORE_BYTES_MAX,
+            )
+        return self._store
+
+
+def _check_size(payload: bytes) -> None:
+    if len(payload) > limits.PAYLOAD_BYTES_MAX:
+        raise errors.PayloadTooLarge("payload", len(payload), limits.PAYLOAD_BYTES_MAX)
+
+
+def _is_cancelled() -> bool:
+    """Whether a ``CancelledError`` is meant for this task, and not for what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
+    """End what moves a large payload when the call's time is up.
+
+    Raises:
+        DeadlineExceeded: it is.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        raise errors.DeadlineExceeded("time ran out while a large payload was moved") from None
+
+
+def _timeout_s(headers: dict[str, str]) -> float:
+    """The deadline that a plain caller asks for.
+
+    Raises:
+        InvalidRequest: not a positive number of milliseconds.
+    """
+    if (text := headers.get("Lattice-Timeout-Ms")) is None:
+        return limits.CALL_TIMEOUT_S
+    # Digits without end would be too much for int().
+    if len(text) > 9 or not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise errors.InvalidRequest(f"Lattice-Timeout-Ms: {text[:20]!r} is not a number above 0")
+    return min(int(text) / 1000, limits.CALL_TIMEOUT_S_MAX)
