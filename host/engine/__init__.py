@@ -1,0 +1,22 @@
+"""WebAssembly actors as preemptive fibers under asyncio.
+
+``Engine`` compiles modules and holds the pool of instances; ``Execution`` is one call on a fresh
+instance; ``HostCalls`` is what the layer above gives a guest to reach. wasmtime is known here and
+nowhere else, and its C API in ``ffi`` only.
+"""
+
+from host.engine.engine import Engine, EngineSettings, EngineStatistics
+from host.engine.execution import Execution, Usage
+from host.engine.guest import CallLimits, HostCalls
+from host.engine.module import Module
+
+__all__ = [
+    "CallLimits",
+    "Engine",
+    "EngineSettings",
+    "EngineStatistics",
+    "Execution",
+    "HostCalls",
+    "Module",
+    "Usage",
+]

@@ -1,0 +1,429 @@
+"""The engine: compiles modules, holds the pool their instances live in, and shares out the CPU.
+
+Theory of operation. One wasmtime engine reserves address space for ``instances_max`` instances and
+fibers when it is made. Guests run on the event loop's thread; a guest that keeps the CPU is moved
+to worker threads (``execution.py`` decides when). What interrupts it is the *epoch*, a counter
+that compiled code compares at every loop and function entry. A ticker thread advances it while a
+guest is being polled, and parks when none was for a while: an idle host has no timers.
+
+An engine belongs to one event loop. Only its ticker, its workers and the compiler run elsewhere,
+and what they share with the loop's thread is written by one side only.
+"""
+
+import asyncio
+import collections
+import concurrent.futures
+import contextlib
+import ctypes
+import faulthandler
+import functools
+import os
+import platform
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from host.engine import ffi, module, wapc, wasi
+from host.engine.cache import Cache, CacheUnusableError
+from host.engine.module import TABLE_ELEMENTS_MAX, Module
+from lattice import errors, limits
+
+if TYPE_CHECKING:
+    from host.engine.execution import Execution
+
+log = structlog.get_logger()
+
+MAPS_PER_INSTANCE = 5
+"""Memory mappings of an instance in the pool, counted with ten thousand of them: the image of its
+memory, the rest of it, the guard behind it, the stack, and the guard below that."""
+
+MAPS_RESERVED = 8_192
+"""Mappings left to everything else in the process: libraries, threads, compiled modules."""
+
+RESERVATION_BYTES = 4 * 1024 * limits.MIB
+"""Address space per memory at which compiled code needs no bounds checks: all an i32 can reach."""
+
+GUARD_BYTES = 32 * limits.MIB
+"""wasmtime's guard behind each memory, which covers the offsets that instructions add."""
+
+TABLE_ELEMENT_BYTES = 8
+
+HOST_STACK_BYTES_MIN = 64 * limits.KIB
+"""Stack left to host functions below the guest's: an overflow there aborts the process."""
+
+IDLE_TICKS = 50
+"""Ticks without a guest after which the ticker parks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How the engine is built; nothing of it can change later."""
+
+    instances_max: int = limits.INSTANCES_MAX
+    """Instances that may run or be suspended at a time, over all modules; lowered to what the
+    address space and ``vm.max_map_count`` allow."""
+    memory_bytes_max: int = limits.MEMORY_BYTES
+    """Largest memory any call may be given: the size of a place in the pool."""
+    stack_bytes: int = 256 * limits.KIB
+    """A fiber's stack; address space until it is touched."""
+    guest_stack_bytes: int = 128 * limits.KIB
+    """What the guest may use of it; the rest is for host functions, which only copy."""
+    epoch_tick_s: float = 0.002
+    """How long a guest runs before it is looked at again; the loop is held for at most two."""
+    cache_dir: Path | None = None
+    """Where compiled modules are kept between starts; ``None`` keeps none."""
+    cache_bytes_max: int = 1024 * limits.MIB
+    """Size of that directory: some hundred modules."""
+    module_bytes_max: int = limits.MODULE_BYTES_MAX
+    """Largest module accepted."""
+    compile_timeout_s: float = limits.COMPILE_TIMEOUT_S
+    """How long ``load`` waits for the compiler."""
+    worker_threads: int = os.cpu_count() or 1
+    """Threads for guests that keep the CPU: one per core, so that two of them run in parallel."""
+    fuel: bool = False
+    """Whether to count the instructions of every call; tight loops run 1.8 times slower."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the library would abort the process for, or what cannot work.
+
+        Raises:
+            InvalidRequest: names the setting and the bound it breaks.
+        """
+        stack_max = self.stack_bytes - HOST_STACK_BYTES_MIN
+        for name, value, least, most in (
+            ("instances_max", self.instances_max, 1, None),
+            ("memory_bytes_max", self.memory_bytes_max, 64 * limits.KIB, RESERVATION_BYTES),
+            ("guest_stack_bytes", self.guest_stack_bytes, 16 * limits.KIB, stack_max),
+            ("epoch_tick_s", self.epoch_tick_s, 0.0005, 1.0),
+            ("worker_threads", self.worker_threads, 1, 1_024),
+        ):
+            if value < least or (most is not None and value > most):
+                upper = "" if most is None else f" and at most {most}"
+                raise errors.InvalidRequest(f"{name} is {value}, must be at least {least}{upper}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatistics:
+    """Figures of the engine at one moment; counts are since it was made."""
+
+    instances: int
+    """Instances that run or are suspended now."""
+    instances_max: int
+    """How many there may be."""
+    modules: int
+    """Modules loaded now."""
+    calls: int
+    """Calls that got an instance."""
+    compiled: int
+    """Modules compiled."""
+    cache_hits: int
+    """Modules taken from the cache instead."""
+    offloaded: int
+    """Turns of guests in worker threads."""
+    workers_busy: int
+    """Guests in worker threads, or waiting for one, now."""
+
+
+class Engine:
+    """Compiled modules, and everything an instance needs to run."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        # wasmtime turns a guest's fault into a trap in a signal handler. ``faulthandler``, enabled
+        # after it, would take that signal for a crash; enabled before, and enabling it again does
+        # nothing, so the order is fixed here for good. Doing without signals would cost bounds
+        # checks on every memory access of every guest.
+        if not faulthandler.is_enabled():
+            faulthandler.enable(file=2)
+        self.settings = settings
+        self.instances_max = _instances_that_fit(settings)
+        self.memory_bytes_max = settings.memory_bytes_max
+        self.fuel = settings.fuel
+        self.turn_ns = int(settings.epoch_tick_s * 1e9 / 2)
+        """How long a guest may go on on the loop's thread once it was interrupted there."""
+        self.running = 0
+        self.closed = False
+        self.polls = 0
+        self.polling = False
+        """Whether the loop's thread is inside a guest: what the ticker looks at."""
+        self.parked = False
+        self.suspended: set[Execution] = set()
+        """Calls that were not over after their first slice."""
+        self.waiting: collections.deque[None] = collections.deque()
+        """One token per guest that waits for a worker; a worker that sees one makes room."""
+        self.pointer = ffi.engine_new(_config(settings, self.instances_max))
+        self._linker, self._known = _link(self.pointer)
+        self._cache = _open_cache(settings)
+        self._slots: list[tuple[ffi.Slot, int]] = []
+        self._modules: weakref.WeakValueDictionary[str, Module] = weakref.WeakValueDictionary()
+        self._loading: dict[str, asyncio.Future[Module]] = {}
+        self._calls = self._compiled = self._cache_hits = self._offloaded = self._busy = 0
+        self._workers = concurrent.futures.ThreadPoolExecutor(
+            settings.worker_threads, thread_name_prefix="guest"
+        )
+        self._compiler = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compiler")
+        self._wake = threading.Event()
+        self._ticking = True
+        self._ticker = threading.Thread(target=self._tick, name="epoch ticker", daemon=True)
+        self._ticker.start()
+
+    async def load(self, wasm: bytes) -> Module:
+        """Compile a module, or find it compiled; a module asked for twice is compiled once.
+
+        Cancelling it leaves the compiler at work: it cannot be stopped, and what it makes is kept.
+
+        Raises:
+            InvalidRequest: it is no module, or not one that can run here; says everything wrong.
+            PayloadTooLarge: it has more than ``module_bytes_max`` bytes.
+            DeadlineExceeded: it did not compile within ``compile_timeout_s``.
+        """
+        if self.closed:
+            raise errors.Draining("the engine is closed")
+        if len(wasm) > self.settings.module_bytes_max:
+            raise errors.PayloadTooLarge("the module", len(wasm), self.settings.module_bytes_max)
+        module.check_header(wasm)
+        digest = module.digest_of(wasm)
+        if (loaded := self._modules.get(digest)) is not None:
+            return loaded
+        loading = self._loading.get(digest)
+        if loading is None:
+            loading = self._loading[digest] = asyncio.wrap_future(
+                self._compiler.submit(self._prepare, digest, wasm)
+            )
+            loading.add_done_callback(functools.partial(self._loaded, digest))
+        timeout_s = self.settings.compile_timeout_s
+        try:
+            return await asyncio.wait_for(asyncio.shield(loading), timeout_s)
+        except TimeoutError:
+            raise errors.DeadlineExceeded(
+                f"the module did not compile within {timeout_s:g} s"
+            ) from None
+        except asyncio.CancelledError:
+            if loading.cancelled() and self.closed:
+                raise errors.Draining("the engine is closed") from None
+            raise
+
+    def statistics(self) -> EngineStatistics:
+        """Count what runs now and what was done so far."""
+        return EngineStatistics(
+            instances=self.running,
+            instances_max=self.instances_max,
+            modules=len(self._modules),
+            calls=self._calls,
+            compiled=self._compiled,
+            cache_hits=self._cache_hits,
+            offloaded=self._offloaded,
+            workers_busy=self._busy,
+        )
+
+    def close(self) -> None:
+        """End every call and stop every thread; calls that are being awaited fail as cancelled.
+
+        Blocks for a tick or two while workers leave their guests. Safe to call twice.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        for execution in list(self.suspended):
+            execution.abandon()
+        # Workers first: the ticker is what gets them out of their guests.
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._ticking = False
+        self._wake.set()
+        self._ticker.join()
+        for loading in list(self._loading.values()):
+            loading.cancel()
+        # A module being compiled still needs the engine, and may take its time.
+        self._compiler.submit(self._delete)
+        self._compiler.shutdown(wait=False)
+
+    def take_slot(self) -> tuple[ffi.Slot, int]:
+        """Give memory for one call, with its address, and count the call."""
+        self.running += 1
+        self._calls += 1
+        if self._slots:
+            return self._slots.pop()
+        slot = ffi.Slot()
+        return slot, ctypes.addressof(slot)
+
+    def give_slot(self, slot: ffi.Slot, base: int) -> None:
+        """Take back what ``take_slot`` gave; nothing may refer to it any more."""
+        self.running -= 1
+        self._slots.append((slot, base))
+
+    def offload(self, slices: Callable[[], bool]) -> concurrent.futures.Future[bool]:
+        """Run a guest's next slices in a worker thread; ``onload`` must follow."""
+        self._busy += 1
+        self._offloaded += 1
+        self.waiting.append(None)
+        if self.parked:
+            self.unpark()
+        return self._workers.submit(slices)
+
+    def onload(self) -> None:
+        """Count a guest out of the workers."""
+        self._busy -= 1
+
+    def unpark(self) -> None:
+        """Start the ticker again. Call it with ``polling`` set, or it may park at once."""
+        self._wake.set()
+
+    def _delete(self) -> None:
+        # The library counts references: modules and stores that are still there stay usable.
+        ffi.linker_delete(self._linker)
+        ffi.engine_delete(self.pointer)
+
+    def _tick(self) -> None:
+        tick_s, idle, seen = self.settings.epoch_tick_s, 0, 0
+        while self._ticking:
+            time.sleep(tick_s)
+            if self.polling or self._busy:
+                ffi.increment_epoch(self.pointer)
+                idle = 0
+            elif self.polls != seen:
+                seen, idle = self.polls, 0
+            else:
+                idle += 1
+            if idle > IDLE_TICKS:
+                self._park()
+                idle = 0
+
+    def _park(self) -> None:
+        self._wake.clear()
+        self.parked = True
+        # Looked at again only now: a guest that starts after this line sees ``parked``.
+        if self._ticking and not self.polling and not self._busy:
+            self._wake.wait()
+        self.parked = False
+
+    def _prepare(self, digest: str, wasm: bytes) -> Module:
+        """Compile, check and link; runs in the compiler's thread."""
+        compiled = self._from_cache(digest)
+        if compiled is None:
+            try:
+                compiled = ffi.module_compile(self.pointer, wasm)
+            except ffi.LibraryError as error:
+                raise module.refused_by_compiler(
+                    str(error), self.settings.memory_bytes_max
+                ) from None
+            self._compiled += 1
+            if self._cache is not None:
+                self._cache.put(digest, ffi.module_serialize(compiled))
+        try:
+            types = ffi.module_types(compiled)
+            module.check_types(types, self._known, self.settings.memory_bytes_max)
+            pointer = ffi.instantiate_pre(self._linker, compiled)
+        except ffi.LibraryError as error:
+            raise errors.InvalidRequest(f"the module cannot be linked: {error}") from None
+        finally:
+            ffi.module_delete(compiled)
+        return Module(self, digest=digest, size=len(wasm), types=types, pointer=pointer)
+
+    def _from_cache(self, digest: str) -> int | None:
+        if self._cache is None or (artefact := self._cache.get(digest)) is None:
+            return None
+        # From the bytes whose digest was checked, not from the file, which may change meanwhile.
+        try:
+            compiled = ffi.module_deserialize(self.pointer, artefact)
+        except ffi.LibraryError as error:
+            log.warning("cached artefact does not load", digest=digest, reason=str(error))
+            self._cache.remove(digest)
+            return None
+        self._cache_hits += 1
+        return compiled
+
+    def _loaded(self, digest: str, loading: asyncio.Future[Module]) -> None:
+        del self._loading[digest]
+        if not loading.cancelled() and loading.exception() is None:
+            self._modules[digest] = loading.result()
+
+
+def _link(engine: int) -> tuple[int, module.Signatures]:
+    """Make a linker with every host function, and the table of their signatures."""
+    linker = ffi.linker_new(engine)
+    known: module.Signatures = {}
+    tables = [(name, wapc.FUNCTIONS) for name in wapc.MODULES]
+    tables.append((wasi.MODULE, wasi.FUNCTIONS))
+    for home, functions in tables:
+        for name, (parameters, results, callback) in functions.items():
+            ffi.linker_define(linker, home, name, parameters, results, callback)
+            known[home, name] = ffi.signature(parameters, results)
+    return linker, known
+
+
+def _config(settings: EngineSettings, instances_max: int) -> ffi.EngineConfig:
+    return ffi.EngineConfig(
+        instances_max=instances_max,
+        memory_bytes_max=settings.memory_bytes_max,
+        table_elements_max=TABLE_ELEMENTS_MAX,
+        stack_bytes=settings.stack_bytes,
+        guest_stack_bytes=settings.guest_stack_bytes,
+        fuel=settings.fuel,
+        warm_slots=100,
+        # One page is cleared by hand instead of by the kernel, which takes a call from 32 to 28 us.
+        # More gains nothing on small guests, and after a burst every idle place keeps as much.
+        memory_keep_resident_bytes=4 * limits.KIB,
+        stack_keep_resident_bytes=0,
+        # A batch would save another microsecond, and keep the memory of guests that have ended.
+        decommit_batch=1,
+    )
+
+
+def _open_cache(settings: EngineSettings) -> Cache | None:
+    if settings.cache_dir is None:
+        return None
+    shaping = (
+        ffi.VERSION,
+        platform.machine(),
+        settings.fuel,
+        settings.memory_bytes_max,
+        settings.guest_stack_bytes,
+    )
+    try:
+        return Cache(
+            settings.cache_dir, bytes_max=settings.cache_bytes_max, fingerprint=repr(shaping)
+        )
+    except CacheUnusableError as error:
+        log.warning("modules are not cached", reason=str(error))
+        return None
+
+
+def _instances_that_fit(settings: EngineSettings) -> int:
+    """Lower ``instances_max`` to what the kernel will grant, and say so.
+
+    It must be known before: an engine that cannot reserve its pool aborts the process.
+    """
+    asked = settings.instances_max
+    ceiling = max(1, (_map_count_max() - MAPS_RESERVED) // MAPS_PER_INSTANCE)
+    fit = min(asked, ceiling)
+    per_instance = (
+        RESERVATION_BYTES
+        + GUARD_BYTES
+        + settings.stack_bytes
+        + TABLE_ELEMENTS_MAX * TABLE_ELEMENT_BYTES
+    )
+    while fit > 1 and not ffi.can_reserve(fit * per_instance):
+        fit //= 2
+    if fit < asked:
+        log.warning(
+            "fewer instances than asked for",
+            asked=asked,
+            instances_max=fit,
+            map_count_ceiling=ceiling,
+            remedy="raise vm.max_map_count, and the limit on address space",
+        )
+    else:
+        log.info("pool of instances", instances_max=fit, map_count_ceiling=ceiling)
+    return fit
+
+
+def _map_count_max() -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path("/proc/sys/vm/max_map_count").read_text())
+    # Linux's own default; other systems have no such limit, and fewer instances than this.
+    return 65_530

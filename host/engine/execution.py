@@ -1,0 +1,554 @@
+"""One call: a fresh store and instance on its own fiber, driven to its end.
+
+Theory of operation. A call is a row of *phases* on one store: instantiation, the start functions
+the module exports, the call itself. Each phase is one *future* of the library; polling it runs
+guest code on the fiber until the phase is over or the guest has to wait. It waits for two reasons:
+
+* it made a host call (or sleeps): the callback left a request with the guest, and the execution
+  serves it on its own stack, then polls again;
+* the epoch advanced under it. On the loop's thread it may go on while its turn there has lasted
+  less than half a tick; after that its slices run in worker threads, until its next host call
+  brings it back.
+
+The state is touched by one thread at a time: the loop's, except while a worker polls. Between a
+worker's start and end the loop's thread only sets ``_stop``, and waits; so the future is never
+deleted under a thread that polls it, and the wait is bounded by the epoch's tick.
+
+Whatever ends the call, in this order: the future is deleted (which unwinds a suspended guest),
+figures are read, the store is deleted, the slot goes back.
+"""
+
+import asyncio
+import concurrent.futures
+import inspect
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from host.engine import ffi, guest, traps, wasi
+from host.engine.guest import DEFAULT_LIMITS, CallLimits, Guest, HostCalls, Request
+from host.engine.module import TABLE_ELEMENTS_MAX, Module
+from lattice import errors, limits
+
+log = structlog.get_logger()
+
+EXIT_PHASE: Final = b"_start"
+"""The phase that a WASI program may leave through ``proc_exit(0)``."""
+
+_INSTANCE = ffi.offset("instance")
+_TRAP = ffi.offset("trap")
+_ERROR = ffi.offset("error")
+_FUNCTION_ITEM = ffi.offset("function_kind")
+_FUNCTION = ffi.offset("function")
+_MEMORY_ITEM = ffi.offset("memory_kind")
+_MEMORY = ffi.offset("memory")
+_ARGUMENTS = ffi.offset("argument_1_kind")
+_RESULT = ffi.offset("result_kind")
+_FUEL = ffi.offset("fuel")
+
+FUEL_MAX = 2**62
+"""Fuel a metered call starts with: never runs out, the CPU budget is what ends it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a call cost."""
+
+    cpu_us: int
+    """CPU time of its slices. On the loop's thread they are short, and measured by the wall clock,
+    which costs a tenth of reading a thread's CPU time (0.08 against 0.8 us): an upper bound."""
+    fuel: int | None
+    """Fuel used; ``None`` unless the engine meters it."""
+    memory_bytes: int
+    """Greatest size of the linear memory, which never shrinks."""
+    host_calls: int
+    """Host calls made."""
+
+
+class Execution:
+    """A call that is about to run, runs or has run. Use it on one event loop's thread."""
+
+    __slots__ = (
+        "_awaiting",
+        "_cancelled_driver",
+        "_deadline",
+        "_driver",
+        "_ended",
+        "_engine",
+        "_error",
+        "_fuel",
+        "_future",
+        "_guest",
+        "_host",
+        "_host_calls",
+        "_interrupted",
+        "_memory_bytes",
+        "_module",
+        "_phase",
+        "_slot",
+        "_stop",
+        "_store",
+    )
+
+    def __init__(
+        self,
+        module: Module,
+        host: HostCalls,
+        *,
+        operation: str,
+        payload: bytes,
+        limits: CallLimits = DEFAULT_LIMITS,
+        deadline: float,
+    ) -> None:
+        self._module = module
+        self._engine = module.engine
+        self._host = host
+        self._guest = Guest(operation.encode(), payload, limits)
+        self._deadline = deadline
+        self._phase = -1
+        self._store = 0
+        self._future = 0
+        self._slot: ffi.Slot | None = None
+        self._awaiting: Awaitable[bytes] | None = None
+        self._driver: asyncio.Task[object] | None = None
+        self._cancelled_driver = False
+        self._stop = False
+        self._ended = False
+        self._error: errors.LatticeError | None = None
+        self._interrupted: errors.LatticeError | None = None
+        self._host_calls = 0
+        self._memory_bytes = 0
+        self._fuel: int | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """What the call has cost so far; complete after its end, however it ended."""
+        return Usage(
+            cpu_us=self._guest.cpu_ns // 1_000,
+            fuel=self._fuel,
+            memory_bytes=self._memory_bytes,
+            host_calls=self._host_calls,
+        )
+
+    def start(self) -> bool:
+        """Instantiate and run the first slice here and now; true when the call has ended already.
+
+        Raises nothing about the call: ``result`` does. When false, ``finish`` or ``abandon`` must
+        follow: until then the instance keeps its place in the pool.
+        """
+        assert self._phase == -1, "an execution runs once"
+        self._phase = 0
+        engine = self._engine
+        if (refusal := self._refusal()) is not None:
+            self._ended = True
+            self._error = refusal
+            return True
+        call = self._guest
+        slot, base = engine.take_slot()
+        slot.trap = slot.error = None
+        self._slot = slot
+        call.slot = base
+        self._store = store = ffi.store_new(engine.pointer, None, None)
+        call.context = context = ffi.store_context(store)
+        if call.limits.memory_bytes != engine.memory_bytes_max:
+            # Otherwise the place in the pool is the limit, and saying it again takes a microsecond.
+            ffi.store_limiter(store, call.limits.memory_bytes, TABLE_ELEMENTS_MAX, 1, 1, 1)
+        ffi.set_epoch_deadline(context, 1)
+        ffi.yield_on_epoch(context, 1)
+        if engine.fuel:
+            ffi.set_fuel(context, FUEL_MAX)
+        self._future = ffi.instantiate_async(
+            self._module.pointer, context, base + _INSTANCE, base + _TRAP, base + _ERROR
+        )
+        try:
+            self._advance()
+        except BaseException:
+            # Not the guest's doing: an interrupt from the keyboard, or a bug of ours.
+            if not self._ended:
+                self._end(errors.Cancelled("the thread was interrupted"))
+            raise
+        if not self._ended:
+            engine.suspended.add(self)
+            if engine.closed:
+                self.abandon()
+        return self._ended
+
+    async def finish(self) -> bytes:
+        """Drive the call to its end and give its response.
+
+        Cancelling it unwinds the guest, at once when it is suspended and within an epoch's tick
+        when a worker runs it.
+
+        Raises:
+            LatticeError: the call failed; the class says how.
+        """
+        if self._ended:
+            return self.result()
+        assert self._driver is None, "one task finishes an execution"
+        self._driver = task = asyncio.current_task()
+        assert task is not None
+        cancellations = task.cancelling()
+        timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+        # One coroutine and one timer: ten thousand suspended calls each hold what stands here.
+        try:
+            while not self._ended:
+                back_on_loop = True
+                if self._awaiting is None:
+                    back_on_loop = await self._run_in_worker()
+                else:
+                    try:
+                        response = await self._awaiting
+                    except errors.LatticeError as error:
+                        self._answer_error(error)
+                    except Exception as error:
+                        self._answer_bug(error)
+                    else:
+                        self._answer(response)
+                self._go_on(back_on_loop)
+        except asyncio.CancelledError:
+            if not self._ended:
+                self._end(self._interrupted or errors.Cancelled("the caller stopped waiting"))
+            # An interruption cancelled this task only to reach it here. Unless someone else did
+            # so too, the task goes on, with the error.
+            if task.cancelling() > cancellations + self._cancelled_driver:
+                raise
+        finally:
+            timer.cancel()
+            self._driver = None
+            if self._cancelled_driver:
+                task.uncancel()
+            if not self._ended:
+                self._end(errors.Cancelled("the task that drove the call was destroyed"))
+        return self.result()
+
+    def result(self) -> bytes:
+        """Give the response of a call that has ended.
+
+        Raises:
+            LatticeError: the call failed; the class says how.
+        """
+        assert self._ended, "the call has not ended"
+        if self._error is not None:
+            raise self._error
+        response = self._guest.response
+        assert response is not None
+        return response
+
+    def abandon(self) -> None:
+        """End the call now, whatever the guest is doing. Safe at any time, and twice.
+
+        While a worker runs the guest, the ``finish`` that waits for it does it, within a tick.
+        """
+        if not self._ended:
+            self._interrupt(errors.Cancelled("the call was abandoned"))
+
+    def _expire(self) -> None:
+        self._interrupt(errors.DeadlineExceeded("the deadline passed while the actor was running"))
+
+    def _interrupt(self, error: errors.LatticeError) -> None:
+        """End the call with this error, through the task that drives it if there is one."""
+        if self._driver is None:
+            self._end(error)
+            return
+        if self._interrupted is not None:
+            return
+        self._interrupted = error
+        self._stop = True
+        # A host call of this very call may be what interrupts it; then no await has to be broken.
+        if self._driver is not asyncio.current_task():
+            self._cancelled_driver = True
+            self._driver.cancel()
+
+    def _refusal(self) -> errors.LatticeError | None:
+        engine = self._engine
+        if engine.closed:
+            return errors.Draining("the engine is closed")
+        if engine.running >= engine.instances_max:
+            return errors.Overloaded(f"all {engine.instances_max} instances of the host are busy")
+        if time.monotonic() >= self._deadline:
+            return errors.DeadlineExceeded("the deadline passed before the call was executed")
+        needed, allowed = self._module.memory_bytes_min, self._guest.limits.memory_bytes
+        if allowed > engine.memory_bytes_max:
+            return errors.InvalidRequest(
+                f"the call may use {allowed} bytes of memory, but the host's pool has places "
+                f"of {engine.memory_bytes_max}"
+            )
+        if needed > allowed:
+            return errors.MemoryExceeded(needed, allowed)
+        return None
+
+    def _advance(self) -> None:
+        """Run the guest on this thread until it ends, waits, or has had its share of it."""
+        engine, call = self._engine, self._guest
+        turn_ends_ns = time.perf_counter_ns() + engine.turn_ns
+        while not self._ended:
+            # Set before every poll: serving a host call may have run other guests in between.
+            guest.running.guest = call
+            engine.polls += 1
+            engine.polling = True
+            if engine.parked:
+                engine.unpark()
+            began_ns = time.perf_counter_ns()
+            over = ffi.poll(self._future)
+            now_ns = time.perf_counter_ns()
+            engine.polling = False
+            call.cpu_ns += now_ns - began_ns
+            if call.lines is not None:
+                self._deliver_lines()
+            if over:
+                self._next_phase()
+                continue
+            if call.request is not None and not self._serve(call.request):
+                return
+            if self._ended or self._over_budget():
+                return
+            if self._interrupted is not None:
+                self._end(self._interrupted)
+            elif now_ns > turn_ends_ns:
+                return
+
+    def _next_phase(self) -> None:
+        """Begin what comes after a phase that is over, or end the call."""
+        slot, call = self._slot, self._guest
+        assert slot is not None
+        ffi.future_delete(self._future)
+        self._future = 0
+        entries = self._module.entries
+        if slot.trap is not None or slot.error is not None:
+            left = self._phase > 0 and entries[self._phase - 1] == EXIT_PHASE
+            if not (left and call.exit_code == 0):
+                self._end(traps.explain(slot, call))
+                return
+            traps.take(slot)
+            call.fault = ""
+            call.exit_code = None
+        base, context = call.slot, call.context
+        if self._phase == 0:
+            ffi.export_get(context, base + _INSTANCE, b"memory", 6, base + _MEMORY_ITEM)
+            call.memory = base + _MEMORY
+        elif self._phase == len(entries):
+            self._conclude(slot.result)
+            return
+        name = entries[self._phase]
+        self._phase += 1
+        ffi.export_get(context, base + _INSTANCE, name, len(name), base + _FUNCTION_ITEM)
+        if self._phase == len(entries):
+            slot.argument_1_kind = slot.argument_2_kind = slot.result_kind = 0
+            slot.argument_1[0] = len(call.operation)
+            slot.argument_2[0] = len(call.payload)
+            arguments, results = 2, 1
+        else:
+            arguments = results = 0
+        self._future = ffi.call_async(
+            context,
+            base + _FUNCTION,
+            base + _ARGUMENTS,
+            arguments,
+            base + _RESULT,
+            results,
+            base + _TRAP,
+            base + _ERROR,
+        )
+
+    def _conclude(self, result: int) -> None:
+        call = self._guest
+        if result == 0:
+            said = call.error
+            self._end(errors.ActorError(said or "it failed and gave no error text"))
+        elif call.response is None:
+            self._end(errors.ActorError("it reported success and gave no response"))
+        else:
+            self._end(None)
+
+    def _serve(self, request: Request | float) -> bool:
+        """Begin the host call the guest waits for; true when it is over already."""
+        if isinstance(request, float):
+            self._awaiting = asyncio.sleep(request, b"")
+            return False
+        self._host_calls += 1
+        try:
+            answer = self._host.call(*request)
+        except errors.LatticeError as error:
+            self._answer_error(error)
+        except Exception as error:
+            self._answer_bug(error)
+        else:
+            if isinstance(answer, bytes):
+                self._answer(answer)
+            elif self._ended:
+                _discard(answer)
+            else:
+                self._awaiting = answer
+                return False
+        return True
+
+    def _answer(self, response: bytes) -> None:
+        # The host call may have abandoned its own call: then there is no guest to answer.
+        if self._ended:
+            return
+        self._awaiting = None
+        slept = isinstance(self._guest.request, float)
+        if not slept:
+            self._guest.host_response = response
+        # WASI's success is 0 where waPC's is 1.
+        guest.resume(self._guest, 0 if slept else 1)
+
+    def _answer_error(self, error: errors.LatticeError) -> None:
+        if self._ended:
+            return
+        self._awaiting = None
+        text = f"{error.code}: {error.text}"
+        self._guest.host_error = text[: limits.ERROR_TEXT_CHARS].encode()
+        guest.resume(self._guest, 0)
+
+    def _answer_bug(self, error: Exception) -> None:
+        log.error("host call failed", digest=self._module.digest, exc_info=error)
+        self._answer_error(errors.InternalError("the host call failed; the host's log says why"))
+
+    def _go_on(self, back_on_loop: bool) -> None:
+        """Run the guest on after a wait, unless the call is over by now or it belongs elsewhere."""
+        if self._ended:
+            return
+        if self._interrupted is not None:
+            # A host call may have turned its cancellation into an error.
+            self._end(self._interrupted)
+        elif not self._over_budget() and back_on_loop and self._awaiting is None:
+            self._advance()
+
+    async def _run_in_worker(self) -> bool:
+        """Run slices in a worker thread; true when the guest did something that ends its exile.
+
+        Otherwise it only made room for another guest, or a line of its log has to be written.
+        """
+        engine = self._engine
+        worker = engine.offload(self._slices)
+        try:
+            done = asyncio.wrap_future(worker)
+            interruption: asyncio.CancelledError | None = None
+            while not done.done():
+                try:
+                    # Unlike a bare await, this does not cancel what it waits for.
+                    await asyncio.wait([done])
+                except asyncio.CancelledError as error:
+                    interruption = error
+                    self._stop = True
+                    if worker.cancel():
+                        break
+            if interruption is not None:
+                raise interruption
+        finally:
+            self._stop = True
+            if worker.cancel():
+                # It never started, so it did not take its token.
+                engine.waiting.pop()
+            else:
+                # Only a coroutine destroyed in mid-wait finds it running still: it must be out of
+                # the guest before anything is deleted, which takes a tick at most.
+                concurrent.futures.wait([worker])
+            engine.onload()
+            self._stop = False
+        if self._guest.lines is not None:
+            self._deliver_lines()
+        if done.result():
+            self._next_phase()
+            return True
+        if self._guest.request is not None:
+            self._serve(self._guest.request)
+            return True
+        return False
+
+    def _slices(self) -> bool:
+        """Poll in a worker thread; true when the phase is over."""
+        engine, call, future = self._engine, self._guest, self._future
+        engine.waiting.pop()
+        guest.running.guest = call
+        began_ns = time.thread_time_ns()
+        while True:
+            over = ffi.poll(future)
+            now_ns = time.thread_time_ns()
+            call.cpu_ns += now_ns - began_ns
+            began_ns = now_ns
+            if (
+                over
+                or self._stop
+                or call.request is not None
+                or call.lines is not None
+                or engine.waiting
+                or call.cpu_ns > call.limits.cpu_time_s * 1e9
+                or time.monotonic() >= self._deadline
+            ):
+                guest.running.guest = guest.IDLE
+                return over
+
+    def _over_budget(self) -> bool:
+        """End the call if it used up its CPU time."""
+        budget_s = self._guest.limits.cpu_time_s
+        if self._guest.cpu_ns <= budget_s * 1e9:
+            return False
+        self._end(errors.CpuExceeded(self._guest.cpu_ns // 1_000, round(budget_s * 1e6)))
+        return True
+
+    def _deliver_lines(self) -> None:
+        lines, self._guest.lines = self._guest.lines, None
+        for level, text in lines or ():
+            self._log(level, text)
+
+    def _log(self, level: str, text: str) -> None:
+        try:
+            self._host.log(level, text)
+        except Exception as error:
+            log.error("log line of a guest was lost", digest=self._module.digest, exc_info=error)
+
+    def _end(self, error: errors.LatticeError | None) -> None:
+        """Settle the outcome and let go of the instance."""
+        self._ended = True
+        call = self._guest
+        failure = call.failure
+        if failure is not None:
+            call.failure = None
+            if not isinstance(failure, Exception):
+                self._release()
+                raise failure
+            log.error("host function failed", digest=self._module.digest, exc_info=failure)
+            error = errors.InternalError("a host function failed; the host's log says why")
+        self._error = error
+        self._release()
+
+    def _release(self) -> None:
+        call, engine = self._guest, self._engine
+        guest.running.guest = guest.IDLE
+        if self._awaiting is not None:
+            _discard(self._awaiting)
+            self._awaiting = None
+        if self._future:
+            ffi.future_delete(self._future)
+            self._future = 0
+        if call.memory:
+            self._memory_bytes = ffi.memory_size(call.context, call.memory)
+            call.memory = 0
+        if self._slot is not None:
+            if engine.fuel:
+                ffi.get_fuel(call.context, call.slot + _FUEL)
+                self._fuel = FUEL_MAX - self._slot.fuel
+            ffi.store_delete(self._store)
+            self._store = 0
+            engine.give_slot(self._slot, call.slot)
+            self._slot = None
+            engine.suspended.discard(self)
+        if call.console is not None:
+            wasi.flush_console(call)
+        if call.lines is not None:
+            self._deliver_lines()
+        if call.lines_left < 0:
+            self._log("warning", f"{-call.lines_left} log lines were dropped")
+
+
+def _discard(awaiting: Awaitable[bytes]) -> None:
+    """Stop something nobody will await any more."""
+    if inspect.iscoroutine(awaiting):
+        awaiting.close()
+    elif isinstance(awaiting, asyncio.Future):
+        awaiting.cancel()

@@ -1,0 +1,274 @@
+"""One instance's side of one call: what its host functions read and write.
+
+Host functions run *on the guest's stack*, whose margin is small, and possibly in a worker thread.
+So they only copy between this object and the guest's memory and return; whatever takes more (a
+call along a link, writing a log line) is noted here, and done by the execution on its own stack
+once the guest is suspended or has ended.
+
+Pointers and lengths come from the guest, which may lie: each is checked against the memory's
+current size, every time, in Python's unbounded integers. No address of the memory is kept: it
+moves when the memory grows.
+"""
+
+import ctypes
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from host.engine import ffi
+from lattice import limits
+
+Address = ffi.Address
+Words = Any
+"""A callback's arguments as ``ctypes`` hands them over: a pointer to 32-bit words."""
+
+
+class HostCalls(Protocol):
+    """What a guest may reach: implemented by the layer above, one object per call.
+
+    Both methods are called on the event loop's thread, never on the guest's stack.
+    """
+
+    def call(
+        self, binding: str, namespace: str, operation: str, payload: bytes
+    ) -> bytes | Awaitable[bytes]:
+        """Do what the guest asks of the lattice.
+
+        With bytes the guest goes on at once; with an awaitable it stays suspended until that is
+        done, and the awaitable is cancelled when the call ends before it does. A
+        ``LatticeError``, raised or awaited, reaches the guest as its host error
+        ``"{code}: {text}"`` and never as a trap.
+        """
+
+    def log(self, level: str, text: str) -> None:
+        """Take one line the guest wrote, already cut to size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """What one call may use."""
+
+    memory_bytes: int = limits.MEMORY_BYTES
+    """Linear memory of the instance; the module's own minimum must fit in it."""
+    cpu_time_s: float = limits.CPU_TIME_S
+    """CPU time over all slices of the call; instantiation and start functions count."""
+    request_bytes: int = limits.PAYLOAD_BYTES_MAX
+    """Largest payload of one host call; a larger one is a host error, and is not copied."""
+    response_bytes: int = limits.PAYLOAD_BYTES_MAX
+    """Largest response; a larger one ends the call, and is not copied."""
+    log_lines: int = limits.LOG_LINES_PER_CALL
+    """Lines the call may log; the rest is dropped and counted."""
+
+
+DEFAULT_LIMITS = CallLimits()
+
+
+class Request(NamedTuple):
+    """A host call the guest waits for."""
+
+    binding: str
+    namespace: str
+    operation: str
+    payload: bytes
+
+
+class GuestFault(Exception):
+    """The guest broke the rules of its ABI: it traps, with this text as the reason."""
+
+
+class Guest:
+    """State of one call as its guest sees it."""
+
+    __slots__ = (
+        "completed",
+        "console",
+        "context",
+        "cpu_ns",
+        "error",
+        "exit_code",
+        "failure",
+        "fault",
+        "host_error",
+        "host_response",
+        "limits",
+        "lines",
+        "lines_left",
+        "memory",
+        "operation",
+        "oversize",
+        "payload",
+        "request",
+        "requested",
+        "response",
+        "result",
+        "slot",
+    )
+
+    def __init__(self, operation: bytes, payload: bytes, limits: CallLimits) -> None:
+        self.operation = operation
+        self.payload = payload
+        self.limits = limits
+        self.slot: Address = 0
+        self.context: Address = 0
+        self.memory: Address = 0
+        """Address of the memory's handle in the slot; 0 while instantiation has not ended."""
+        self.requested = False
+        self.response: bytes | None = None
+        self.oversize = 0
+        """Size of a response that was over its limit."""
+        self.error: str | None = None
+        self.host_response: bytes | None = None
+        self.host_error: bytes | None = None
+        self.request: Request | float | None = None
+        """What the guest is suspended for: a host call, or seconds to sleep."""
+        self.result: Address = 0
+        """Where the pending host call's result goes."""
+        self.completed: Address = 0
+        self.exit_code: int | None = None
+        self.fault = ""
+        """Why a host function made the guest trap."""
+        self.failure: BaseException | None = None
+        """What went wrong in a host function of ours."""
+        self.cpu_ns = 0
+        self.lines: list[tuple[str, str]] | None = None
+        self.lines_left = limits.log_lines
+        self.console: dict[int, bytearray] | None = None
+
+    def read(self, caller: Address, function: str, pointer: int, length: int) -> bytes:
+        """Copy a piece of the guest's memory.
+
+        Raises:
+            GuestFault: it does not lie within the memory.
+        """
+        return ctypes.string_at(self.at(caller, function, pointer, length), length)
+
+    def write(self, caller: Address, function: str, pointer: int, content: bytes) -> None:
+        """Copy into the guest's memory.
+
+        Raises:
+            GuestFault: there is no room at that place.
+        """
+        length = len(content)
+        ctypes.memmove(self.at(caller, function, pointer, length), content, length)
+
+    def at(self, caller: Address, function: str, pointer: int, length: int) -> Address:
+        """Give the address of a piece of memory, valid until the guest runs again."""
+        memory = self.memory or self._memory_before_start(caller)
+        size = ffi.memory_size(self.context, memory)
+        if pointer + length > size:
+            raise GuestFault(
+                f"{function}: {length} bytes at {pointer} lie outside the memory of {size} bytes"
+            )
+        return ffi.memory_data(self.context, memory) + pointer
+
+    def log(self, level: str, text: str) -> None:
+        """Keep a line for the host, cut to size; past the limit it is only counted."""
+        self.lines_left -= 1
+        if self.lines_left < 0:
+            return
+        if len(text) > limits.LOG_LINE_CHARS:
+            cut = len(text) - limits.LOG_LINE_CHARS
+            text = f"{text[: limits.LOG_LINE_CHARS]} [{cut} more characters]"
+        if self.lines is None:
+            self.lines = []
+        self.lines.append((level, text))
+
+    def _memory_before_start(self, caller: Address) -> Address:
+        # A module's start section runs inside instantiation, before its exports can be asked for.
+        found = ffi.caller_export_get(caller, b"memory", 6, self.slot + MEMORY_ITEM)
+        if not found:
+            raise GuestFault("the module exports no memory")
+        return self.slot + MEMORY
+
+
+MEMORY_ITEM = ffi.offset("memory_kind")
+MEMORY = ffi.offset("memory")
+_COMPLETED = ffi.offset("completed")
+
+
+class _Running(threading.local):
+    guest: Guest
+
+
+running = _Running()
+"""The guest this thread polls: how a callback finds its call. Set before every poll; a value of
+the store would cost one more call into the library in every callback."""
+
+
+IDLE = Guest(b"", b"", DEFAULT_LIMITS)
+"""Stands in ``running`` when nothing runs, so that a thread does not keep a guest's payloads."""
+
+
+HostFunction = Callable[[Guest, Address, Words], int | None]
+"""Takes the guest, the library's caller and the arguments; its result is the guest's."""
+
+
+def immediate(function: HostFunction) -> Any:
+    """Make the callback of a host function that answers at once."""
+
+    def callback(_env: Address, caller: Address, words: Words, _count: int) -> Address | None:
+        guest = running.guest
+        try:
+            result = function(guest, caller, words)
+            if result is not None:
+                words[0] = result
+        except GuestFault as fault:
+            guest.fault = str(fault)
+            return ffi.trap_new(guest.fault)
+        except BaseException as error:
+            # Nothing may escape into the library; the execution raises it once the guest is gone.
+            guest.failure = error
+            return ffi.trap_new("the host function failed")
+        return None
+
+    return ffi.UncheckedCallback(callback)
+
+
+def suspending(function: HostFunction) -> Any:
+    """Make the callback of a host function that may leave a request and suspend its guest.
+
+    Without a request the result is the guest's at once.
+    """
+
+    def callback(
+        _env: Address,
+        caller: Address,
+        words: Words,
+        _count: int,
+        results: Address,
+        _results_count: int,
+        trap: Any,
+        continuation: Any,
+    ) -> None:
+        guest = running.guest
+        # First of all: a continuation left empty aborts the process.
+        cell = guest.slot + _COMPLETED
+        ends = continuation[0]
+        ends.callback = ffi.STRLEN
+        ends.env = cell
+        ends.finalizer = None
+        completed = 1
+        try:
+            result = function(guest, caller, words)
+            if guest.request is not None:
+                guest.result = results
+                completed = 0
+            else:
+                ctypes.memmove(results, bytes(8) + (result or 0).to_bytes(8, "little"), 16)
+        except GuestFault as fault:
+            guest.fault = str(fault)
+            trap[0] = ffi.trap_new(guest.fault)
+        except BaseException as error:
+            guest.failure = error
+            trap[0] = ffi.trap_new("the host function failed")
+        ctypes.c_uint64.from_address(cell).value = completed
+
+    return ffi.AsyncCallback(callback)
+
+
+def resume(guest: Guest, result: int) -> None:
+    """Give a suspended guest its result: the next poll runs it on."""
+    guest.request = None
+    ctypes.memmove(guest.result, ffi.RESULT_1 if result else ffi.RESULT_0, 16)
+    ctypes.memmove(guest.slot + _COMPLETED, b"\1", 1)

@@ -1,0 +1,91 @@
+"""From what the library reports of a failed phase to the error the caller gets.
+
+The C API tells nobody that a growth of memory was refused: the guest reads -1, and what it does
+then is its own affair. Most allocators abort, which traps as ``unreachable``. So such a trap
+counts as ``memory_exceeded`` if one of these holds:
+
+* the memory has grown to within 1/16 of its limit (but at least a page), so that an allocator's
+  next step could not fit;
+* the backtrace names an allocator's failure handler (``OOM_FRAMES``), which is how a refused
+  growth *larger* than the room left shows in Rust and Zig.
+
+A guest that asks for one huge block far below its limit, and has no names, is reported as
+``actor_trapped``: that is what is known about it. A guest that carries on after the refusal is
+not reported at all.
+"""
+
+from host.engine import ffi
+from host.engine.guest import Guest
+from lattice import errors, limits
+
+KINDS = {
+    0: "call stack exhausted",
+    1: "out of bounds memory access",
+    2: "unaligned atomic access",
+    3: "out of bounds table access",
+    4: "indirect call to null",
+    5: "indirect call with a wrong signature",
+    6: "integer overflow",
+    7: "integer division by zero",
+    8: "invalid conversion to integer",
+    9: "unreachable",
+    10: "interrupted",
+    11: "out of fuel",
+    12: "atomic wait on memory that is not shared",
+    13: "null reference",
+}
+"""Words for ``wasmtime_trap_code_t``; codes beyond are of features the engine switches off."""
+
+UNREACHABLE = 9
+
+OOM_FRAMES = ("rust_oom", "alloc_error", "outofmemory", "out_of_memory", "oom")
+"""Parts of the names of functions that run when an allocator fails, in lower case."""
+
+PAGE_BYTES = 64 * 1024
+
+POOL_FULL = ("maximum concurrent", "Cannot allocate memory", "failed to allocate")
+"""How the library says that it has no room for another instance or stack."""
+
+
+def explain(slot: ffi.Slot, call: Guest) -> errors.LatticeError:
+    """Turn the trap or error of a phase into the caller's error, and free it."""
+    trap = take(slot)
+    if any(sign in trap.message for sign in POOL_FULL):
+        return errors.Overloaded("the host has no room for another instance")
+    limit = call.limits.memory_bytes
+    memory_bytes = ffi.memory_size(call.context, call.memory) if call.memory else 0
+    if call.oversize:
+        return errors.PayloadTooLarge("the response", call.oversize, call.limits.response_bytes)
+    if _refused_growth(trap, memory_bytes, limit):
+        return errors.MemoryExceeded(memory_bytes, limit)
+    if call.exit_code is not None:
+        kind = f"it exited with status {call.exit_code}"
+    elif call.fault:
+        kind = call.fault
+    else:
+        kind = KINDS.get(-1 if trap.code is None else trap.code, "") or trap.message
+    backtrace = "\n".join(trap.frames)[: limits.ERROR_TEXT_CHARS]
+    return errors.ActorTrapped(kind, backtrace=backtrace, memory_bytes=memory_bytes)
+
+
+def take(slot: ffi.Slot) -> ffi.Trap:
+    """Read what ended a phase out of its slot, and free it.
+
+    What the guest's own code did is a trap; what a host function or the pool did is an error.
+    """
+    if slot.error is not None:
+        trap = ffi.take_error(slot.error)
+        slot.error = None
+    else:
+        trap = ffi.take_trap(slot.trap)
+        slot.trap = None
+    return trap
+
+
+def _refused_growth(trap: ffi.Trap, memory_bytes: int, limit: int) -> bool:
+    if trap.code != UNREACHABLE:
+        return False
+    if memory_bytes + max(limit // 16, PAGE_BYTES) > limit:
+        return True
+    names = " ".join(trap.frames).lower()
+    return any(sign in names for sign in OOM_FRAMES)

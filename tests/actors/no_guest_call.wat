@@ -1,0 +1,2 @@
+;; No actor: it has a memory and nothing to call.
+(module (memory (export "memory") 1))
