@@ -1,0 +1,352 @@
+"""Runs a provider: its links, its calls, its health, its end. The same code in a process of its own
+and inside a host.
+
+The management subjects are wasmCloud 1.x's, so that a 1.x host can run our providers. What changes
+the provider (links, configuration) goes through one queue in the order it arrived; calls go past
+that queue, bounded, and wait briefly for a link that their host learned of before this one did.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from lattice import errors, limits, names, subjects
+from lattice.aio.tasks import TaskGroup
+from lattice.bus import Bus, Message, Subscription
+from lattice.rpc import Rpc, Service
+from lattice.wire import control
+from lattice.wire.invocation import Invocation, Reply
+from lattice.wire.provider import SHUTDOWN_REPLY, Health, HostData, ResolvedLink, Shutdown
+from providers.sdk.provider import Call, Provider, serves
+
+log = structlog.get_logger()
+
+CALLS_MAX = 10_000
+"""Calls one provider executes at a time; further ones are ``overloaded`` at once."""
+
+LINKS_MAX = 10_000
+"""Links one provider holds."""
+
+
+class ProviderRuntime:
+    """One running provider, and the context it is given."""
+
+    def __init__(self, provider: Provider, data: HostData, *, bus: Bus, rpc: Rpc) -> None:
+        self._provider = provider
+        self._data = data
+        self._bus = bus
+        self._rpc = rpc
+        self._links = LinkBook(data.provider_key)
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._turn = asyncio.Lock()
+        self._tasks = TaskGroup(f"provider {data.provider_key}")
+        self._subscriptions: list[Subscription] = []
+        self._service: Service | None = None
+        self._log = log.bind(provider=data.provider_key)
+        self.shutdown_requested = asyncio.Event()
+        """Set when the host asked this copy to end; whoever runs it then calls ``aclose``."""
+
+    @property
+    def provider_id(self) -> str:
+        return self._data.provider_key
+
+    @property
+    def host_id(self) -> str:
+        return self._data.host_id
+
+    @property
+    def lattice(self) -> str:
+        return self._data.lattice_rpc_prefix
+
+    @property
+    def bus(self) -> Bus:
+        return self._bus
+
+    async def call(
+        self,
+        target: str,
+        interface: str,
+        operation: str,
+        payload: bytes,
+        *,
+        timeout_s: float = limits.CALL_TIMEOUT_S,
+        link_name: str = "default",
+        key: str | None = None,
+        trace: str | None = None,
+    ) -> bytes:
+        """Call an actor; see ``providers.sdk.Context``."""
+        reply = await self._rpc.call(
+            Invocation(
+                source=self.provider_id,
+                target=target,
+                interface=interface,
+                operation=operation,
+                payload=payload,
+                deadline=asyncio.get_running_loop().time() + timeout_s,
+                link_name=link_name,
+                key=key,
+                trace=trace,
+            )
+        )
+        return reply.payload
+
+    async def start(self) -> None:
+        """Start the provider, give it its links, and only then take calls.
+
+        Raises:
+            LatticeError: the provider could not start; it has been stopped again.
+        """
+        try:
+            await self._provider.start(self, self._data.config)
+            for link in self._data.link_definitions:
+                await self.put_link(link)
+            await self._subscribe()
+            self._service = await self._rpc.serve(self.provider_id, self)
+        except BaseException as error:
+            await self.aclose(drain_s=0)
+            if isinstance(error, errors.LatticeError) or not isinstance(error, Exception):
+                raise
+            self._log.error("provider failed to start", exc_info=error)
+            raise errors.InternalError(
+                f"{self.provider_id} failed to start: {type(error).__name__}: {error}"
+            ) from error
+        self._log.info("provider started", links=len(self._links))
+
+    async def put_link(self, link: ResolvedLink) -> None:
+        """Take a link. One that the provider refuses is remembered with the reason."""
+        if not self._links.concerns(link):
+            return
+        async with self._turn:
+            known = self._links.get(link.key)
+            if known == link:
+                return
+            if known is None and len(self._links) >= LINKS_MAX:
+                self._log.error("too many links; one is ignored", limit=LINKS_MAX)
+                return
+            refusal = await self._attempt(self._provider.put_link(link), "link refused")
+            self._links.put(link, refusal)
+
+    async def delete_link(self, link: ResolvedLink) -> None:
+        """Forget a link; the provider hears of it if it ever had it."""
+        async with self._turn:
+            if (known := self._links.delete(link.key)) is not None:
+                await self._attempt(self._provider.delete_link(known), "link could not be deleted")
+
+    async def update_config(self, config: dict[str, str]) -> None:
+        """Pass on a changed configuration; links refused under the old one are tried again."""
+        async with self._turn:
+            await self._attempt(self._provider.update_config(config), "config refused")
+            for link in self._links.refused:
+                refusal = await self._attempt(self._provider.put_link(link), "link refused")
+                self._links.put(link, refusal)
+
+    async def health(self) -> Health:
+        """Ask the provider; one that fails to answer is not healthy."""
+        try:
+            async with asyncio.timeout(limits.HEALTH_TIMEOUT_S):
+                return await self._provider.health()
+        except TimeoutError:
+            return Health(healthy=False, message="the health check took too long")
+        except Exception as error:
+            self._log.warning("health check failed", exc_info=error)
+            return Health(healthy=False, message=f"the health check failed: {error}")
+
+    def accept(self, invocation: Invocation) -> Awaitable[Reply]:
+        """Execute a call over one of the provider's links.
+
+        Raises:
+            Overloaded: as many calls as allowed are running.
+        """
+        if self._calls >= CALLS_MAX:
+            raise errors.Overloaded(f"{self.provider_id} executes {CALLS_MAX} calls already")
+        # Counted here, not when the call's task gets to run: many may arrive before it does, and a
+        # provider that is being stopped has to wait for all of them.
+        self._calls += 1
+        self._idle.clear()
+        return self._execute(invocation)
+
+    async def aclose(self, *, drain_s: float = limits.PROVIDER_STOP_TIMEOUT_S) -> None:
+        """Take no more calls, let running ones end within ``drain_s``, stop the provider."""
+        if self._service is not None:
+            service, self._service = self._service, None
+            await service.aclose()
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        self._subscriptions.clear()
+        try:
+            async with asyncio.timeout(drain_s):
+                await self._idle.wait()
+        except TimeoutError:
+            self._log.warning("stopping with calls still running", calls=self._calls)
+        await self._tasks.aclose()
+        await self._attempt(self._stop_provider(), "provider failed to stop")
+
+    async def _stop_provider(self) -> None:
+        # Inside a host nobody could kill one that hangs, and the host's own end would wait for it.
+        async with asyncio.timeout(limits.PROVIDER_STOP_TIMEOUT_S):
+            await self._provider.stop()
+
+    async def _execute(self, invocation: Invocation) -> Reply:
+        try:
+            async with asyncio.timeout_at(invocation.deadline):
+                link = await self._links.wait_for(
+                    invocation.source, invocation.link_name, invocation.interface
+                )
+                payload = await self._provider.handle(
+                    Call(
+                        source=invocation.source,
+                        link=link,
+                        interface=invocation.interface,
+                        operation=invocation.operation,
+                        payload=invocation.payload,
+                        deadline=invocation.deadline,
+                        key=invocation.key,
+                    )
+                )
+        except TimeoutError:
+            raise errors.DeadlineExceeded(
+                f"{self.provider_id} did not finish {invocation.operation} in time"
+            ) from None
+        finally:
+            self._calls -= 1
+            if self._calls == 0:
+                self._idle.set()
+        return Reply(payload)
+
+    async def _attempt(
+        self, work: Coroutine[Any, Any, None], phrase: str
+    ) -> errors.LatticeError | None:
+        """Run one of the provider's hooks; its failure is logged and returned, never raised."""
+        try:
+            await work
+        except errors.LatticeError as error:
+            self._log.warning(phrase, code=error.code, error=error.text)
+            return error
+        except Exception as error:
+            self._log.error(phrase, exc_info=error)
+            return errors.InternalError(f"{self.provider_id}: {phrase}: {type(error).__name__}")
+        return None
+
+    async def _subscribe(self) -> None:
+        provider_id = self.provider_id
+        handlers: dict[str, Callable[[Message], Coroutine[Any, Any, None]]] = {
+            subjects.link_put(self.lattice, provider_id): self._on_link_put,
+            subjects.link_delete(self.lattice, provider_id): self._on_link_delete,
+            subjects.config_update(self.lattice, provider_id): self._on_config,
+            subjects.provider_health(self.lattice, provider_id): self._on_health,
+            subjects.provider_health(self.lattice, provider_id, self.host_id): self._on_health,
+            subjects.provider_shutdown(self.lattice, provider_id): self._on_shutdown,
+        }
+        for subject, handler in handlers.items():
+            self._subscriptions.append(await self._bus.subscribe(subject, self._hand_over(handler)))
+
+    def _hand_over(
+        self, handler: Callable[[Message], Coroutine[Any, Any, None]]
+    ) -> Callable[[Message], Awaitable[None]]:
+        async def receive(message: Message) -> None:
+            self._tasks.spawn(self._guarded(handler, message), name=message.subject)
+
+        return receive
+
+    async def _guarded(
+        self, handler: Callable[[Message], Coroutine[Any, Any, None]], message: Message
+    ) -> None:
+        try:
+            await handler(message)
+        except errors.LatticeError as error:
+            self._log.warning("bad management message", subject=message.subject, error=error.text)
+
+    async def _on_link_put(self, message: Message) -> None:
+        await self.put_link(control.parse(ResolvedLink, message.data, what="link"))
+
+    async def _on_link_delete(self, message: Message) -> None:
+        await self.delete_link(control.parse(ResolvedLink, message.data, what="link"))
+
+    async def _on_config(self, message: Message) -> None:
+        await self.update_config(control.parse_config(message.data))
+
+    async def _on_health(self, message: Message) -> None:
+        health = await self.health()
+        await self._reply(message, health.model_dump_json(exclude_none=True).encode())
+
+    async def _on_shutdown(self, message: Message) -> None:
+        request = control.parse(Shutdown, message.data, what="shutdown")
+        # Every copy hears this; the one on the named host is meant.
+        if request.host_id == self.host_id:
+            await self._reply(message, SHUTDOWN_REPLY)
+            self.shutdown_requested.set()
+
+    async def _reply(self, message: Message, payload: bytes) -> None:
+        if message.reply:
+            await self._bus.publish(message.reply, payload)
+
+
+class LinkBook:
+    """A provider's links by key, those that it refused with the reason."""
+
+    def __init__(self, provider_id: str) -> None:
+        self._provider_id = provider_id
+        self._links: dict[tuple[str, ...], ResolvedLink] = {}
+        self._refusals: dict[tuple[str, ...], errors.LatticeError] = {}
+        self._changed: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def concerns(self, link: ResolvedLink) -> bool:
+        return self._provider_id in (link.source_id, link.target)
+
+    def get(self, key: tuple[str, ...]) -> ResolvedLink | None:
+        return self._links.get(key)
+
+    def put(self, link: ResolvedLink, refusal: errors.LatticeError | None) -> None:
+        self._links[link.key] = link
+        if refusal is None:
+            self._refusals.pop(link.key, None)
+        else:
+            self._refusals[link.key] = refusal
+        if self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
+
+    @property
+    def refused(self) -> list[ResolvedLink]:
+        """Links that the provider did not take."""
+        return [self._links[key] for key in self._refusals]
+
+    def delete(self, key: tuple[str, ...]) -> ResolvedLink | None:
+        self._refusals.pop(key, None)
+        return self._links.pop(key, None)
+
+    def find(self, source: str, link_name: str, interface: names.Interface) -> ResolvedLink | None:
+        key = (source, self._provider_id, link_name, interface.namespace, interface.package)
+        link = self._links.get(key)
+        return link if link is not None and serves(link, interface) else None
+
+    async def wait_for(self, source: str, link_name: str, interface: str) -> ResolvedLink:
+        """The link that a call came over; one that is on its way is waited for, shortly.
+
+        Raises:
+            InvalidRequest: the call names no interface.
+            NoLink: there is none.
+            LatticeError: the provider refused the link; its own reason.
+        """
+        parsed = names.parse_interface(interface)
+        if (link := self.find(source, link_name, parsed)) is None:
+            try:
+                async with asyncio.timeout(limits.LINK_GRACE_S):
+                    while (link := self.find(source, link_name, parsed)) is None:
+                        self._changed = self._changed or asyncio.get_running_loop().create_future()
+                        await asyncio.shield(self._changed)
+            except TimeoutError:
+                raise errors.NoLink(
+                    source, link_name, interface, target=self._provider_id
+                ) from None
+        if (refusal := self._refusals.get(link.key)) is not None:
+            # A copy: one error raised by call after call would gather all their tracebacks.
+            raise refusal.from_parts(refusal.text, at=refusal.at, detail=refusal.detail)
+        return link
