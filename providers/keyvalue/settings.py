@@ -1,0 +1,209 @@
+"""What an operator wrote for the provider and for one link, read into values that stores take.
+
+A link's own configuration goes before the provider's, key by key. Keys count in either case, as
+wasmCloud's providers spell theirs in capitals. Two links with equal settings share one store.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from lattice import errors, names
+from providers.keyvalue.bounds import CEILINGS, Bounds
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
+"""That of wasmCloud's Redis provider."""
+
+CONNECT_TIMEOUT_MS = 3_000
+"""wasmCloud's ``BACKEND_CONNECTION_TIMEOUT_MS``."""
+
+RESPONSE_TIMEOUT_MS = 1_000
+"""wasmCloud's ``BACKEND_RESPONSE_TIMEOUT_MS``; Redis answers in well under a millisecond."""
+
+CONNECTIONS_MAX = 16
+"""Connections to one Redis; a command at a time runs on each, and Redis itself has one thread."""
+
+TLS_OPTIONS = frozenset(
+    {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
+)
+"""Options that a ``rediss`` URL may have. Others could switch on what breaks our promises, such as
+repeating commands."""
+
+TIMEOUT_MS_MAX = 60_000
+"""No call waits for a backend any longer than a minute, whatever an operator writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySettings:
+    """The one store in the provider's own memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """A Redis server."""
+
+    url: str = field(repr=False)
+    """With user and password, if any: never shown."""
+    label: str
+    """What may be shown instead."""
+    connect_timeout_s: float
+    response_timeout_s: float
+    connections_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsSettings:
+    """A JetStream key-value bucket on the lattice's own NATS."""
+
+    bucket: str
+    replicas: int
+    """Copies of the data when the bucket is made here; 3 survive the loss of a server."""
+
+
+Settings = MemorySettings | RedisSettings | NatsSettings
+
+LINK_KEYS = frozenset(
+    {
+        "backend",
+        "url",
+        "backend_connection_timeout_ms",
+        "backend_response_timeout_ms",
+        "connections_max",
+        "bucket",
+        "replicas",
+        "enable_bucket_auto_create",
+    }
+)
+"""What a link's configuration may say."""
+
+PROVIDER_KEYS = LINK_KEYS.union(CEILINGS)
+"""What the provider's own configuration may say: the same for all links, and the bounds."""
+
+
+def ignored(config: Mapping[str, str], known: frozenset[str]) -> list[str]:
+    """Keys that mean nothing there: a slip of the pen, or another provider's."""
+    return sorted(key for key in config if key.lower() not in known)
+
+
+def parse_bounds(config: Mapping[str, str]) -> Bounds:
+    """The provider's bounds.
+
+    Raises:
+        InvalidRequest: not a number, or out of range.
+    """
+    folded = _folded(config)
+    default = Bounds()
+    return Bounds(
+        **{
+            name: _number(folded, name, getattr(default, name), 1, ceiling)
+            for name, ceiling in CEILINGS.items()
+        }
+    )
+
+
+def parse(provider: Mapping[str, str], link: Mapping[str, str], *, lattice: str) -> Settings:
+    """The backend that calls over a link go to.
+
+    Raises:
+        InvalidRequest: the backend is unknown, or one of its keys is wrong; the text names it.
+    """
+    provider, link = _folded(provider), _folded(link)
+    backend = _backend(link, default=_backend(provider, default="nats"))
+    config = {**provider, **link}
+    match backend:
+        case "memory":
+            return MemorySettings()
+        case "redis":
+            return _redis(config)
+        case "nats":
+            return _nats(config, lattice)
+        case _:
+            raise errors.InvalidRequest(
+                f"backend {backend[:40]!r} is not one of memory, nats, redis"
+            )
+
+
+def _backend(config: Mapping[str, str], *, default: str) -> str:
+    """The backend that is named, or meant: configuration made for wasmCloud has only the URL."""
+    return config.get("backend", "redis" if "url" in config else default)
+
+
+def _redis(config: Mapping[str, str]) -> RedisSettings:
+    url = config.get("url", DEFAULT_REDIS_URL)
+    return RedisSettings(
+        url=url,
+        label=_label(url),
+        connect_timeout_s=_seconds(config, "backend_connection_timeout_ms", CONNECT_TIMEOUT_MS),
+        response_timeout_s=_seconds(config, "backend_response_timeout_ms", RESPONSE_TIMEOUT_MS),
+        connections_max=_number(config, "connections_max", CONNECTIONS_MAX, 1, 1_000),
+    )
+
+
+def _label(url: str) -> str:
+    """Check a Redis URL, and say where it leads without its credentials."""
+    # The URL itself stays out of the error: it may hold a password.
+    try:
+        parts = urlsplit(url)
+        where = _address(parts)
+    except ValueError:
+        raise errors.InvalidRequest("url is not a URL; want redis://HOST:PORT/DATABASE") from None
+    options = TLS_OPTIONS if parts.scheme == "rediss" else frozenset[str]()
+    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in options:
+            raise errors.InvalidRequest(f"url has the option {name[:40]!r}, which it may not")
+    return f"redis at {where}"
+
+
+def _address(parts: SplitResult) -> str:
+    path = parts.path.strip("/")
+    if parts.scheme == "unix" and path:
+        return parts.path
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise ValueError(parts.scheme)
+    if path and not path.isdecimal():
+        raise ValueError(path)
+    return f"{parts.hostname}:{parts.port or 6379}/{path or 0}"
+
+
+def _nats(config: Mapping[str, str], lattice: str) -> NatsSettings:
+    bucket = config.get("bucket")
+    if bucket is None:
+        bucket = f"LATTICEKV_{lattice}"
+    else:
+        _check_bucket(bucket)
+    if config.get("enable_bucket_auto_create", "true") != "true":
+        raise errors.InvalidRequest(
+            "enable_bucket_auto_create can only be true: a bucket that is not there is made"
+        )
+    # Five is JetStream's own limit.
+    return NatsSettings(bucket=bucket, replicas=_number(config, "replicas", 1, 1, 5))
+
+
+def _check_bucket(name: str) -> None:
+    try:
+        names.parse_config_name(name)
+    except errors.InvalidRequest:
+        raise errors.InvalidRequest(
+            f"bucket {name[: names.NAME_CHARS_MAX]!r} is not a bucket's name"
+        ) from None
+
+
+def _folded(config: Mapping[str, str]) -> dict[str, str]:
+    folded: dict[str, str] = {}
+    for key, value in config.items():
+        if folded.setdefault(key.lower(), value) != value:
+            raise errors.InvalidRequest(f"{key} is given twice, in two spellings and two values")
+    return folded
+
+
+def _seconds(config: Mapping[str, str], key: str, default_ms: int) -> float:
+    return _number(config, key, default_ms, 1, TIMEOUT_MS_MAX) / 1_000
+
+
+def _number(config: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:
+    text = config.get(key, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+        raise errors.InvalidRequest(
+            f"{key} is {text[:40]!r}; want a whole number from {least} to {most}"
+        )
+    return int(text)

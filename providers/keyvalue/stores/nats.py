@@ -1,0 +1,307 @@
+"""A store in a JetStream key-value bucket: replicated, and there wherever a lattice is.
+
+One entry of the bucket holds all of a key. Text without an expiry is stored as it is, so that
+``nats kv get`` shows it and other programs may write it. Anything else starts with a byte that no
+UTF-8 text can have, followed by a msgpack map. Changes are compare-and-set, repeated when another
+process was first; within this process they take turns, so that only processes collide.
+
+JetStream knows no age of single keys here: an entry carries the time it expires, and a reader
+after that time finds nothing. The clocks of hosts that share a bucket should agree to the second.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from lattice import errors, limits
+from lattice.aio import retry
+from lattice.bus import Bucket, Bus
+from lattice.wire import codec
+from providers.keyvalue.bounds import Bounds
+from providers.keyvalue.settings import NatsSettings
+from providers.keyvalue.stores import values
+from providers.keyvalue.stores.values import Value
+
+MARKER = b"\xc1"
+"""First byte of an entry that is not plain text: never part of UTF-8 (RFC 3629, section 1)."""
+
+PLAIN_KEY_CHARS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_/.")
+"""What a bucket's key may have, except ``=``, which introduces an escaped byte here."""
+
+CONFLICT_PAUSE_S = 0.002
+"""Bound of the first pause after a lost compare-and-set: about one round trip to JetStream."""
+
+CONFLICT_DOUBLINGS_MAX = 6
+"""The bound of the pause stops growing at an eighth of a second: some writer always wins."""
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an entry says: a value, and when it is no more, in seconds since 1970."""
+
+    value: Value
+    expires_at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is there now. The revision outlives an expired value: it must be written over."""
+
+    held: Held | None
+    revision: int
+
+    @property
+    def value(self) -> Value | None:
+        return self.held.value if self.held else None
+
+
+class NatsStore:
+    """Opens its bucket when first used, making it if it is not there."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        settings: NatsSettings,
+        bounds: Bounds,
+        *,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._bounds = bounds
+        self._now_s = now_s
+        self._bucket: Bucket | None = None
+        self._opening = asyncio.Lock()
+        # A lock lives as long as somebody holds it or waits for it.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def label(self) -> str:
+        return f"NATS bucket {self._settings.bucket}"
+
+    async def aclose(self) -> None:
+        """The connection belongs to the provider's host; nothing is held here."""
+
+    async def ping(self) -> None:
+        await (await self._opened()).last_sequence()
+
+    async def contains(self, key: str) -> bool:
+        return (await self._read(key)).held is not None
+
+    async def delete(self, key: str) -> bool:
+        return await self._change(key, lambda value: (None, value is not None))
+
+    async def get(self, key: str) -> str | None:
+        return values.text(key, (await self._read(key)).value)
+
+    async def set(self, key: str, value: str, *, expires_s: int) -> None:
+        held = Held(value, self._now_s() + expires_s if expires_s else None)
+        await self._write(key, held, expected=None)
+
+    async def increment(self, key: str, amount: int) -> int:
+        def change(value: Value | None) -> tuple[Value, int]:
+            total = values.increment(key, value, amount)
+            return str(total), total
+
+        return await self._change(key, change)
+
+    async def list_add(self, name: str, item: str) -> int:
+        def change(value: Value | None) -> tuple[Value, int]:
+            items = values.list_add(name, value, item, self._bounds)
+            return items, len(items)
+
+        return await self._change(name, change)
+
+    async def list_clear(self, name: str) -> bool:
+        return await self._change(name, lambda value: ((), bool(values.items(name, value))))
+
+    async def list_del(self, name: str, item: str) -> bool:
+        def change(value: Value | None) -> tuple[Value, bool]:
+            before = values.items(name, value)
+            items = values.list_del(name, value, item)
+            return items, len(items) < len(before)
+
+        return await self._change(name, change)
+
+    async def list_range(self, name: str, start: int, stop: int) -> list[str]:
+        value = (await self._read(name)).value
+        return values.list_range(name, value, start, stop, self._bounds)
+
+    async def set_add(self, name: str, item: str) -> int:
+        def change(value: Value | None) -> tuple[Value, int]:
+            before = values.members(name, value)
+            members = values.set_add(name, value, item, self._bounds)
+            return members, len(members) - len(before)
+
+        return await self._change(name, change)
+
+    async def set_clear(self, name: str) -> bool:
+        return await self._change(name, lambda value: ((), bool(values.members(name, value))))
+
+    async def set_del(self, name: str, item: str) -> int:
+        def change(value: Value | None) -> tuple[Value, int]:
+            before = values.members(name, value)
+            members = values.set_del(name, value, item)
+            return members, len(before) - len(members)
+
+        return await self._change(name, change)
+
+    async def set_union(self, names: Sequence[str]) -> frozenset[str]:
+        return values.union(await self._sets(names), self._bounds)
+
+    async def set_intersection(self, names: Sequence[str]) -> frozenset[str]:
+        return values.intersection(await self._sets(names), self._bounds)
+
+    async def _sets(self, names: Sequence[str]) -> list[frozenset[str]]:
+        return [values.members(name, (await self._read(name)).value) for name in names]
+
+    async def _change(
+        self, key: str, change: Callable[[Value | None], tuple[Value | None, R]]
+    ) -> R:
+        """Replace a value by what ``change`` makes of it, and return what it says of that.
+
+        An empty list or set, and None, delete the key. An expiry stays.
+
+        Raises:
+            Conflict: others kept winning; nothing was changed.
+        """
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        async with turn:
+            for attempt in range(limits.CAS_ATTEMPTS_MAX):
+                found = await self._read(key)
+                value, answer = change(found.value)
+                if value == found.value or (not value and found.held is None):
+                    return answer
+                try:
+                    await self._replace(key, found, value)
+                except errors.Conflict:
+                    doublings = min(attempt, CONFLICT_DOUBLINGS_MAX)
+                    await asyncio.sleep(retry.full_jitter(CONFLICT_PAUSE_S, doublings))
+                else:
+                    return answer
+        raise errors.Conflict(
+            f"{self.label}: other writers won {limits.CAS_ATTEMPTS_MAX} times in a row"
+        )
+
+    async def _replace(self, key: str, found: _Found, value: Value | None) -> None:
+        if value is None or (not value and not isinstance(value, str)):
+            bucket = await self._opened()
+            await bucket.delete(encode_key(key), expected=found.revision)
+            return
+        held = Held(value, found.held.expires_at_s if found.held else None)
+        await self._write(key, held, expected=found.revision)
+
+    async def _read(self, key: str) -> _Found:
+        bucket = await self._opened()
+        entry = await bucket.get(encode_key(key))
+        if entry is None:
+            return _Found(None, 0)
+        held = decode(key, entry.value)
+        if held.expires_at_s is not None and held.expires_at_s <= self._now_s():
+            return _Found(None, entry.revision)
+        return _Found(held, entry.revision)
+
+    async def _write(self, key: str, held: Held, *, expected: int | None) -> None:
+        data = encode(held)
+        bytes_max = min(limits.INLINE_PAYLOAD_BYTES, self._bus.max_payload)
+        if len(data) > bytes_max:
+            raise errors.PayloadTooLarge(f"all of key {key!r}", len(data), bytes_max)
+        bucket = await self._opened()
+        try:
+            await bucket.put(encode_key(key), data, expected=expected)
+        except errors.Unavailable:
+            # Perhaps somebody deleted the bucket: the next operation opens it, or makes it, anew.
+            self._bucket = None
+            raise
+
+    async def _opened(self) -> Bucket:
+        # While disconnected a write would wait, and be sent when its caller has long given up.
+        if not self._bus.is_connected:
+            raise errors.Unavailable(f"{self.label}: not connected to NATS")
+        async with self._opening:
+            if self._bucket is None:
+                self._bucket = await self._bus.bucket(
+                    self._settings.bucket, replicas=self._settings.replicas
+                )
+        return self._bucket
+
+
+def encode_key(key: str) -> str:
+    """A key as a bucket takes it: readable, and different for different keys.
+
+    Bytes that a bucket refuses become ``=XX``, and so do ``=`` itself, a dot that would make an
+    empty token of the subject, and a leading underscore, as ``_kv`` is reserved.
+    """
+    encoded: list[str] = []
+    data = key.encode()
+    for at, byte in enumerate(data):
+        edge = at in (0, len(data) - 1)
+        empty_token = byte == ord(".") and (edge or data[at - 1] == byte)
+        if byte not in PLAIN_KEY_CHARS or empty_token or (at == 0 and byte == ord("_")):
+            encoded.append(f"={byte:02X}")
+        else:
+            encoded.append(chr(byte))
+    return "".join(encoded)
+
+
+def decode_key(encoded: str) -> str:
+    """The key that ``encode_key`` was given."""
+    first, *escaped = encoded.split("=")
+    rest = (bytes.fromhex(part[:2]) + part[2:].encode() for part in escaped)
+    return (first.encode() + b"".join(rest)).decode()
+
+
+def encode(held: Held) -> bytes:
+    """An entry of the bucket. Equal values are equal bytes."""
+    if isinstance(held.value, str) and held.expires_at_s is None:
+        return held.value.encode()
+    fields: dict[str, Any] = {}
+    match held.value:
+        case str():
+            fields["text"] = held.value
+        case tuple():
+            fields["list"] = list(held.value)
+        case frozenset():
+            fields["set"] = sorted(held.value)
+    if held.expires_at_s is not None:
+        fields["expires_at_s"] = held.expires_at_s
+    return MARKER + codec.pack(fields)
+
+
+def decode(key: str, data: bytes) -> Held:
+    """What an entry of the bucket says, whoever wrote it.
+
+    Raises:
+        ProviderError: it is neither UTF-8 text nor one of ours.
+    """
+    if not data.startswith(MARKER):
+        try:
+            return Held(data.decode())
+        except UnicodeDecodeError:
+            raise _foreign(key) from None
+    try:
+        fields = codec.unpack(data[len(MARKER) :])
+    except errors.InvalidRequest:
+        raise _foreign(key) from None
+    match fields:
+        case {"text": str(text)}:
+            value: Value = text
+        case {"list": [*items]} if items and all(isinstance(item, str) for item in items):
+            value = tuple(items)
+        case {"set": [*items]} if items and all(isinstance(item, str) for item in items):
+            value = frozenset(items)
+        case _:
+            raise _foreign(key)
+    expires_at_s = fields.get("expires_at_s")
+    if expires_at_s is not None and not isinstance(expires_at_s, int | float):
+        raise _foreign(key)
+    return Held(value, expires_at_s)
+
+
+def _foreign(key: str) -> errors.ProviderError:
+    return errors.ProviderError(f"key {key!r} holds bytes that are not UTF-8 text")
