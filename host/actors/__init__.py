@@ -1,0 +1,1 @@
+"""Actors on this host: admission, execution, and which ones there are."""

@@ -1,0 +1,1 @@
+"""From a reference to the bytes it stands for."""

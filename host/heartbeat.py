@@ -1,0 +1,47 @@
+"""Says that this host lives: wasmCloud's heartbeat every half minute, a small beat every second."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from host.events import Events
+from lattice import errors, limits, subjects
+from lattice.bus import Bus
+from lattice.wire import codec
+from lattice.wire.control import HostInventory
+
+
+class Heartbeat:
+    """Both kinds, on a connection of their own, so that nothing else can hold them up."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        lattice: str,
+        host_id: str,
+        *,
+        inventory: Callable[[], HostInventory],
+        figures: Callable[[], dict[str, float]],
+        interval_s: float,
+    ) -> None:
+        self._bus = bus
+        self._events = Events(bus, lattice, host_id)
+        self._beat_subject = subjects.beat(lattice, host_id)
+        self._host_id = host_id
+        self._inventory = inventory
+        self._figures = figures
+        self._interval_s = interval_s
+
+    async def run_heartbeat(self) -> None:
+        """Publish the inventory for ever; first after one interval, as in wasmCloud 1.x."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            await self._events.publish("host_heartbeat", **self._inventory().to_json())
+
+    async def run_beat(self) -> None:
+        """Publish id and figures for ever; a beat that can't be sent is simply missed."""
+        while True:
+            beat = codec.pack({"id": self._host_id, **self._figures()})
+            with suppress(errors.Unavailable):
+                await self._bus.publish(self._beat_subject, beat)
+            await asyncio.sleep(limits.BEAT_S)

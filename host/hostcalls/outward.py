@@ -1,0 +1,101 @@
+"""Host calls of one invocation: where each goes, by the actor's links, and what it may not do."""
+
+from collections.abc import Awaitable
+
+import structlog
+
+from host.hostcalls.builtin import Builtins
+from lattice import errors, names
+from lattice.rpc import Rpc
+from lattice.state.links import LinkTable
+from lattice.wire.control import Link
+from lattice.wire.invocation import Invocation
+
+log = structlog.get_logger()
+
+
+class Outward:
+    """What the guests of one actor can reach; makes the surroundings of each invocation."""
+
+    def __init__(self, actor_id: str, *, links: LinkTable, rpc: Rpc, builtins: Builtins) -> None:
+        self.actor_id = actor_id
+        self.links = links
+        self.rpc = rpc
+        self.builtins = builtins
+
+    def surroundings(self, invocation: Invocation) -> "GuestCalls":
+        return GuestCalls(self, invocation)
+
+
+class GuestCalls:
+    """The host calls of the guest that serves one invocation."""
+
+    __slots__ = ("_cause", "_outward")
+
+    def __init__(self, outward: Outward, cause: Invocation) -> None:
+        self._outward = outward
+        self._cause = cause
+
+    def call(
+        self, binding: str, namespace: str, operation: str, payload: bytes
+    ) -> bytes | Awaitable[bytes]:
+        """Send a guest's call on its way; builtins are answered at once.
+
+        Raises:
+            NoLink: no link leads there.
+            InvalidRequest: the namespace is neither an interface nor an id.
+        """
+        outward = self._outward
+        if outward.builtins.serves(namespace):
+            return outward.builtins.call(namespace, operation, payload)
+        link = find_link(outward.links, outward.actor_id, binding or names.DEFAULT_LINK, namespace)
+        return self._send(link, namespace, operation, payload)
+
+    def log(self, level: str, text: str) -> None:
+        write_log(self._outward.actor_id, level, text, call=self._cause.id)
+
+    async def _send(self, link: Link, namespace: str, operation: str, payload: bytes) -> bytes:
+        cause = self._cause
+        reply = await self._outward.rpc.call(
+            Invocation(
+                source=self._outward.actor_id,
+                target=link.target,
+                # A guest that names an actor is understood by the interface of their link.
+                interface=namespace
+                if ":" in namespace
+                else f"{link.wit_namespace}:{link.wit_package}",
+                operation=operation,
+                payload=payload,
+                deadline=cause.deadline,
+                link_name=link.name,
+                hops=cause.hops + 1,
+                trace=cause.trace,
+            )
+        )
+        return reply.payload
+
+
+def find_link(links: LinkTable, source: str, link_name: str, namespace: str) -> Link:
+    """The link that a guest's call takes: by interface, or by the id of the actor it names.
+
+    Raises:
+        NoLink: there is none.
+        InvalidRequest: the namespace is neither an interface nor an id.
+    """
+    if ":" in namespace:
+        link = links.find(source, link_name, names.parse_interface(namespace))
+        target = "TARGET"
+    else:
+        target = names.parse_entity(namespace)
+        link = links.find_target(source, link_name, target)
+    if link is None:
+        raise errors.NoLink(source, link_name, namespace, target=target)
+    return link
+
+
+def write_log(actor_id: str, level: str, text: str, **keys: str) -> None:
+    """A line of a guest's, in this host's log."""
+    getattr(log, level if level in _LEVELS else "info")("guest", actor=actor_id, text=text, **keys)
+
+
+_LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})

@@ -1,0 +1,256 @@
+"""A host: everything above put together, in the order it starts and, backwards, stops.
+
+Three connections to NATS, so that one that is blocked or gone does not blind the others: calls,
+control and state, heartbeats.
+"""
+
+import asyncio
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+import structlog
+
+import lattice
+from host.actors.registry import Actors
+from host.artefacts.fetch import Fetcher
+from host.control.handlers import Handlers
+from host.control.server import ControlServer
+from host.engine import CallLimits, Engine, EngineSettings
+from host.events import Events
+from host.heartbeat import Heartbeat
+from host.settings import HostSettings
+from host.supervise.providers import Providers, Surroundings
+from lattice import limits
+from lattice.aio.tasks import TaskGroup
+from lattice.bus import Bus
+from lattice.identity import keys
+from lattice.rpc import Rpc
+from lattice.state.links import Difference
+from lattice.state.store import State
+from lattice.wire import control
+
+log = structlog.get_logger()
+
+
+class Host:
+    """One host of a lattice. ``run`` it; ask it to stop with ``request_stop``."""
+
+    def __init__(self, settings: HostSettings, *, provider_environment: Mapping[str, str]) -> None:
+        """``provider_environment``: what provider processes may see of the host's environment.
+
+        Raises:
+            InvalidRequest: the host's seed is not one.
+        """
+        self._settings = settings
+        self._provider_environment = provider_environment
+        self.id = keys.host_id(settings.host_seed or keys.new_host_seed())
+        self.labels = _own_labels() | settings.labels
+        self._started = time.monotonic()
+        self._stop_requested = asyncio.Event()
+        self._drain_s = limits.DRAIN_TIMEOUT_S
+        self.ready = asyncio.Event()
+        """Set once the host answers control requests."""
+        self._engine: Engine
+        self._actors: Actors
+        self._providers: Providers
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was asked to stop, and takes on nothing new."""
+        return self._stop_requested.is_set()
+
+    @property
+    def load(self) -> float:
+        """Share of its instances that run, 0 to 1."""
+        figures = self._engine.statistics()
+        return figures.instances / figures.instances_max
+
+    def request_stop(self, drain_s: float | None = None) -> None:
+        """Have the host drain, for ``drain_s`` at the most, and ``run`` return."""
+        if drain_s is not None:
+            self._drain_s = drain_s
+        self._stop_requested.set()
+
+    async def run(self) -> None:
+        """Join the lattice, work until asked to stop, drain, and leave nothing behind.
+
+        Raises:
+            Unavailable, Denied: NATS can't be reached, or JetStream is off.
+            InternalError: the engine could not be made on this machine.
+        """
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            calls, control_bus, beats = [
+                await self._connect(stack, purpose) for purpose in ("calls", "control", "beats")
+            ]
+            tasks = TaskGroup("host")
+            stack.push_async_callback(tasks.aclose)
+            self._engine = self._make_engine()
+            stack.callback(self._engine.close)
+            rpc = Rpc(calls, settings.lattice, at=self.id)
+            stack.push_async_callback(rpc.aclose)
+            state = await State.open(control_bus, settings.lattice, self, tasks)
+            events = Events(control_bus, settings.lattice, self.id)
+            fetcher = Fetcher(
+                control_bus, settings.lattice, allow_file_load=settings.allow_file_load
+            )
+            self._actors = Actors(
+                host_id=self.id,
+                engine=self._engine,
+                rpc=rpc,
+                state=state,
+                events=events,
+                fetcher=fetcher,
+                call_limits=self._call_limits(),
+                mailbox_calls=settings.mailbox_calls,
+            )
+            self._providers = Providers(
+                Surroundings(
+                    host_id=self.id,
+                    lattice=settings.lattice,
+                    bus=calls,
+                    rpc=rpc,
+                    state=state,
+                    events=events,
+                    fetcher=fetcher,
+                    environment=self._provider_environment,
+                    log_level=settings.log_level,
+                    structured_logging=settings.log_format == "json",
+                )
+            )
+            handlers = Handlers(
+                host_id=self.id,
+                facts=self,
+                actors=self._actors,
+                providers=self._providers,
+                state=state,
+                events=events,
+                tasks=tasks,
+                stop_host=self.request_stop,
+            )
+            server = ControlServer(control_bus, settings.lattice, self.id, handlers.table())
+            await server.open()
+            stack.push_async_callback(server.aclose)
+            self._start_heartbeat(beats, tasks)
+            await self._announce(events)
+            await self._stop_requested.wait()
+            await self._drain(events)
+            await events.publish("host_stopped", labels=self.labels)
+            log.info("host stopped", host=self.id)
+
+    def describe(self) -> control.Host:
+        uptime_s = self._uptime_s()
+        url = self._settings.nats.public_url
+        return control.Host(
+            id=self.id,
+            friendly_name=self._settings.name,
+            labels=self.labels,
+            lattice=self._settings.lattice,
+            uptime_seconds=uptime_s,
+            uptime_human=control.uptime_human(uptime_s),
+            version=lattice.__version__,
+            rpc_host=url,
+            ctl_host=url,
+        )
+
+    def inventory(self) -> control.HostInventory:
+        uptime_s = self._uptime_s()
+        return control.HostInventory(
+            components=self._actors.describe(),
+            providers=self._providers.describe(),
+            host_id=self.id,
+            friendly_name=self._settings.name,
+            labels=self.labels,
+            version=lattice.__version__,
+            uptime_human=control.uptime_human(uptime_s),
+            uptime_seconds=uptime_s,
+        )
+
+    def links_changed(self, difference: Difference) -> None:
+        """Pass on what the state's mirror saw; actors look links up at every call."""
+        if self.ready.is_set():
+            self._providers.links_changed(difference)
+
+    def configs_changed(self, _config_names: frozenset[str]) -> None:
+        if self.ready.is_set():
+            self._providers.configs_changed()
+
+    async def _connect(self, stack: AsyncExitStack, purpose: str) -> Bus:
+        bus = await Bus.connect(self._settings.nats, name=f"host {self._settings.name} {purpose}")
+        stack.push_async_callback(bus.aclose)
+        return bus
+
+    def _make_engine(self) -> Engine:
+        settings = self._settings
+        return Engine(
+            EngineSettings(
+                instances_max=settings.instances_max,
+                memory_bytes_max=settings.memory_bytes,
+                cache_dir=settings.data_dir.expanduser() / "modules",
+                fuel=settings.fuel,
+            )
+        )
+
+    def _call_limits(self) -> CallLimits:
+        return CallLimits(
+            memory_bytes=self._settings.memory_bytes,
+            cpu_time_s=self._settings.cpu_time_s,
+            response_bytes=limits.PAYLOAD_BYTES_MAX,
+        )
+
+    def _start_heartbeat(self, bus: Bus, tasks: TaskGroup) -> None:
+        heartbeat = Heartbeat(
+            bus,
+            self._settings.lattice,
+            self.id,
+            inventory=self.inventory,
+            figures=self._figures,
+            interval_s=self._settings.heartbeat_s,
+        )
+        tasks.guard(heartbeat.run_heartbeat, name="heartbeat")
+        tasks.guard(heartbeat.run_beat, name="beat")
+
+    def _figures(self) -> dict[str, float]:
+        statistics = self._engine.statistics()
+        return {
+            "uptime": self._uptime_s(),
+            "load": self.load,
+            "running": statistics.instances,
+            "waiting": self._actors.waiting,
+        }
+
+    async def _announce(self, events: Events) -> None:
+        self.ready.set()
+        log.info(
+            "host started", host=self.id, name=self._settings.name, lattice=self._settings.lattice
+        )
+        await events.publish(
+            "host_started",
+            friendly_name=self._settings.name,
+            labels=self.labels,
+            uptime_seconds=0,
+            version=lattice.__version__,
+        )
+
+    async def _drain(self, events: Events) -> None:
+        log.info("host draining", host=self.id, drain_s=self._drain_s)
+        await events.publish_own("host_draining", host_id=self.id)
+        # Those who bring calls in first, then who serves them, last what they lean on.
+        await self._providers.stop_sources()
+        await self._actors.stop_all(drain_s=self._drain_s)
+        await self._providers.stop_all()
+
+    def _uptime_s(self) -> int:
+        return int(time.monotonic() - self._started)
+
+
+def _own_labels() -> dict[str, str]:
+    """What every host says of its machine, in wasmCloud's spelling."""
+    return {
+        "hostcore.arch": platform.machine(),
+        "hostcore.os": sys.platform,
+        "hostcore.osfamily": "unix",
+    }

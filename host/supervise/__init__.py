@@ -1,0 +1,1 @@
+"""Providers on this host: started, given their links, watched, restarted, stopped."""

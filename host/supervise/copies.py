@@ -1,0 +1,279 @@
+"""The two ways a provider runs here: as a child process, or inside this host.
+
+Both speak of the same things; what differs is how they are told. A process hears over NATS, on
+wasmCloud 1.x's management subjects; a provider inside the host is called directly.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import structlog
+
+from lattice import errors, limits, subjects
+from lattice.aio import processes
+from lattice.bus import Bus
+from lattice.rpc import Rpc
+from lattice.wire import control
+from lattice.wire.provider import Health, HostData, ResolvedLink, Shutdown
+
+log = structlog.get_logger()
+
+ENTRY_POINTS = "lattice.providers"
+"""Group of the entry points by which providers are found without importing them."""
+
+START_POLL_S = 0.05
+"""Between two questions whether a starting process is up; it has not subscribed before it is."""
+
+
+class Copy(Protocol):
+    """One running copy of a provider."""
+
+    async def start(self, data: HostData) -> None:
+        """Start it; returns when it answers.
+
+        Raises:
+            LatticeError: it did not come up; nothing of it is left.
+        """
+        ...
+
+    async def put_link(self, link: ResolvedLink) -> None: ...
+
+    async def delete_link(self, link: ResolvedLink) -> None: ...
+
+    async def update_config(self, config: dict[str, str]) -> None: ...
+
+    async def health(self) -> Health | None:
+        """How it is; None when it did not answer in time."""
+        ...
+
+    async def wait_ended(self) -> str:
+        """Return only if it ends by itself, saying how."""
+        ...
+
+    async def stop(self) -> None:
+        """End it: in order within its time, by force after that."""
+        ...
+
+
+class ProcessCopy:
+    """A provider in a process of its own, our child."""
+
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        *,
+        bus: Bus,
+        environment: Mapping[str, str],
+        foreign: bool = False,
+    ) -> None:
+        """``foreign``: it may have been built for wasmCloud 1.x, not with our SDK."""
+        self._command = command
+        self._foreign = foreign
+        self._bus = bus
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._data: HostData | None = None
+
+    async def start(self, data: HostData) -> None:
+        try:
+            process = await processes.spawn(
+                *self._command, stdin=asyncio.subprocess.PIPE, env=dict(self._environment)
+            )
+        except OSError as error:
+            raise errors.InvalidRequest(
+                f"can't run {self._command[0]}: {error.strerror or error}"
+            ) from None
+        self._process, self._data = process, data
+        try:
+            await self._hand_over(process, data)
+            await self._wait_answering(process)
+        except BaseException:
+            await processes.end(process, grace_s=0)
+            raise
+
+    async def put_link(self, link: ResolvedLink) -> None:
+        await self._tell(subjects.link_put, link.model_dump_json().encode())
+
+    async def delete_link(self, link: ResolvedLink) -> None:
+        await self._tell(subjects.link_delete, link.model_dump_json().encode())
+
+    async def update_config(self, config: dict[str, str]) -> None:
+        await self._tell(subjects.config_update, json.dumps(config).encode())
+
+    async def health(self) -> Health | None:
+        assert self._data is not None
+        for host in self._health_hosts(self._data):
+            try:
+                return await self._ask_health(host, limits.HEALTH_TIMEOUT_S)
+            except errors.NotRunning:
+                continue
+            except errors.LatticeError:
+                return None
+        return None
+
+    async def wait_ended(self) -> str:
+        assert self._process is not None
+        status = await self._process.wait()
+        return f"its process ended with status {status}"
+
+    async def stop(self) -> None:
+        if self._process is None or self._data is None:
+            return
+        if self._process.returncode is None:
+            await self._ask_to_stop(self._data)
+        await processes.end(self._process, grace_s=limits.PROVIDER_STOP_TIMEOUT_S)
+
+    async def _hand_over(self, process: asyncio.subprocess.Process, data: HostData) -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(data.to_line())
+            await process.stdin.drain()
+            process.stdin.close()
+            await process.stdin.wait_closed()
+        except (BrokenPipeError, ConnectionResetError):
+            status = await process.wait()
+            raise errors.ProviderError(f"it ended with status {status} at once") from None
+
+    async def _wait_answering(self, process: asyncio.subprocess.Process) -> None:
+        assert self._data is not None
+        try:
+            async with asyncio.timeout(limits.PROVIDER_START_TIMEOUT_S):
+                hosts = itertools.cycle(self._health_hosts(self._data))
+                while process.returncode is None:
+                    try:
+                        await self._ask_health(next(hosts), limits.HEALTH_TIMEOUT_S)
+                    except errors.NotRunning:
+                        await asyncio.sleep(START_POLL_S)
+                    except errors.DeadlineExceeded:
+                        continue
+                    else:
+                        return
+        except TimeoutError:
+            raise _silent() from None
+        raise errors.ProviderError(f"it ended with status {process.returncode} while starting")
+
+    def _health_hosts(self, data: HostData) -> tuple[str | None, ...]:
+        """Whom to ask how the copy is.
+
+        One of ours answers for its host alone. A 1.x provider knows only the shared subject, on
+        which the copy of another host may answer as well: never ask there without need.
+        """
+        return (data.host_id, None) if self._foreign else (data.host_id,)
+
+    async def _ask_health(self, host: str | None, timeout_s: float) -> Health:
+        assert self._data is not None
+        subject = subjects.provider_health(
+            self._data.lattice_rpc_prefix, self._data.provider_key, host
+        )
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        message = await self._bus.request(subject, deadline=deadline)
+        return control.parse(Health, message.data, what="health")
+
+    async def _ask_to_stop(self, data: HostData) -> None:
+        subject = subjects.provider_shutdown(data.lattice_rpc_prefix, data.provider_key)
+        request = Shutdown(host_id=data.host_id).model_dump_json().encode()
+        deadline = asyncio.get_running_loop().time() + limits.PROVIDER_STOP_TIMEOUT_S
+        assert self._process is not None
+        try:
+            await self._bus.request(subject, request, deadline=deadline)
+            async with asyncio.timeout_at(deadline):
+                await self._process.wait()
+        except (errors.LatticeError, TimeoutError):
+            # It will be told by signal instead.
+            return
+
+    async def _tell(self, subject: Callable[[str, str], str], payload: bytes) -> None:
+        assert self._data is not None
+        await self._bus.publish(
+            subject(self._data.lattice_rpc_prefix, self._data.provider_key), payload
+        )
+
+
+class _Runtime(Protocol):
+    async def start(self) -> None: ...
+
+    async def put_link(self, link: ResolvedLink) -> None: ...
+
+    async def delete_link(self, link: ResolvedLink) -> None: ...
+
+    async def update_config(self, config: dict[str, str]) -> None: ...
+
+    async def health(self) -> Health: ...
+
+    async def aclose(self) -> None: ...
+
+
+class BuiltinCopy:
+    """A provider inside this host."""
+
+    def __init__(self, name: str, *, bus: Bus, rpc: Rpc) -> None:
+        self._name = name
+        self._bus = bus
+        self._rpc = rpc
+        self._runtime: _Runtime | None = None
+
+    async def start(self, data: HostData) -> None:
+        runtime: _Runtime = load_provider(self._name).embed(data, bus=self._bus, rpc=self._rpc)
+        try:
+            async with asyncio.timeout(limits.PROVIDER_START_TIMEOUT_S):
+                await runtime.start()
+        except TimeoutError:
+            raise _silent() from None
+        self._runtime = runtime
+
+    async def put_link(self, link: ResolvedLink) -> None:
+        await self._running().put_link(link)
+
+    async def delete_link(self, link: ResolvedLink) -> None:
+        await self._running().delete_link(link)
+
+    async def update_config(self, config: dict[str, str]) -> None:
+        await self._running().update_config(config)
+
+    async def health(self) -> Health | None:
+        return await self._running().health()
+
+    async def wait_ended(self) -> str:
+        # It ends with the host, or by ``stop``.
+        await asyncio.get_running_loop().create_future()
+        return ""
+
+    async def stop(self) -> None:
+        if self._runtime is not None:
+            runtime, self._runtime = self._runtime, None
+            await runtime.aclose()
+
+    def _running(self) -> _Runtime:
+        assert self._runtime is not None
+        return self._runtime
+
+
+def _silent() -> errors.ProviderError:
+    return errors.ProviderError(f"it did not start within {limits.PROVIDER_START_TIMEOUT_S:g} s")
+
+
+def load_provider(name: str) -> Any:
+    """The provider's class, by the name of its entry point.
+
+    Raises:
+        NotFound: nothing installed here has that name.
+    """
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        return entry.load()
+    known = ", ".join(sorted(entry.name for entry in entry_points(group=ENTRY_POINTS)))
+    raise errors.NotFound(f"no provider named {name!r} is installed here; known: {known}")
+
+
+def process_command(name: str) -> tuple[str, ...]:
+    """The command that runs an installed provider in a process of its own.
+
+    Raises:
+        NotFound: nothing installed here has that name.
+    """
+    load_provider(name)
+    return (sys.executable, "-m", "providers.sdk", name)

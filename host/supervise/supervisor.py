@@ -1,0 +1,214 @@
+"""Keeps one provider running, and telling it what it should know.
+
+Three things happen side by side, none waits for another: the copy is watched and restarted with
+back-off; its health is asked; and what it was told (links, configuration) is brought in line with
+what is true, by difference, so that nothing depends on having seen every change.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from host.events import Events
+from host.supervise.copies import Copy
+from lattice import errors, limits
+from lattice.aio import retry
+from lattice.aio.tasks import TaskGroup
+from lattice.wire.control import StartProvider
+from lattice.wire.provider import Health, HostData, ResolvedLink
+
+log = structlog.get_logger()
+
+RESTART_DELAY_S = 1.0
+"""First pause before a provider that ended is started again; grows to ``RESTART_DELAY_S_MAX``."""
+
+RESTART_DELAY_S_MAX = 30.0
+
+STEADY_S = 60.0
+"""A copy that ran for so long has recovered: the next pause is the first one again."""
+
+FIRST_HEALTH_S = 5.0
+"""From the start to the first health check, as in wasmCloud 1.x."""
+
+HEALTH_FAILURES_MAX = 3
+"""Health checks in a row that may fail before the copy is replaced."""
+
+RETELL_DELAY_S = 0.5
+"""Pause after a provider could not be told something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a provider should know."""
+
+    links: dict[tuple[str, ...], ResolvedLink]
+    config: dict[str, str]
+
+
+class Supervisor:
+    """One provider on this host."""
+
+    def __init__(
+        self,
+        command: StartProvider,
+        *,
+        host_data: Callable[[Knowledge], HostData],
+        knowledge: Callable[[], Knowledge],
+        new_copy: Callable[[], Copy],
+        events: Events,
+        host_id: str,
+    ) -> None:
+        """``knowledge`` says what is true now; ``host_data`` makes a new copy's handshake of it."""
+        self.command = command
+        self._host_data = host_data
+        self._knowledge = knowledge
+        self._new_copy = new_copy
+        self._events = events
+        self._host_id = host_id
+        self._copy: Copy | None = None
+        self._told = Knowledge({}, {})
+        self._changed = asyncio.Event()
+        self._tasks = TaskGroup(f"supervisor of {command.provider_id}")
+        self._log = log.bind(provider=command.provider_id)
+        self._healthy: bool | None = None
+        self._restart_wanted = asyncio.Event()
+
+    @property
+    def told(self) -> Knowledge:
+        """What the running copy knows."""
+        return self._told
+
+    async def start(self) -> None:
+        """Start the first copy; returns when it answers.
+
+        Raises:
+            LatticeError: it did not come up; nothing of it is left.
+        """
+        await self._start_copy()
+        self._tasks.guard(self._watch, name="watch")
+        self._tasks.guard(self._keep_told, name="keep told")
+        self._tasks.guard(self._ask_health, name="ask health")
+
+    def refresh(self) -> None:
+        """What the provider should know may have changed."""
+        self._changed.set()
+
+    async def stop(self) -> None:
+        """Stop the provider, in order if it will. Safe to call twice."""
+        await self._tasks.aclose()
+        if self._copy is not None:
+            copy, self._copy = self._copy, None
+            await copy.stop()
+
+    async def _start_copy(self) -> None:
+        knowledge = self._knowledge()
+        copy = self._new_copy()
+        await copy.start(self._host_data(knowledge))
+        self._copy, self._told = copy, knowledge
+        self._changed.set()
+
+    async def _watch(self) -> None:
+        """Replace the copy whenever it ends or was found hung."""
+        pauses = retry.backoff(RESTART_DELAY_S, max_s=RESTART_DELAY_S_MAX)
+        clock = asyncio.get_running_loop().time
+        while True:
+            started = clock()
+            if (copy := self._copy) is not None:
+                reason = await self._ended(copy)
+                self._log.error("provider ended", reason=reason)
+                await self._events.publish_own(
+                    "provider_crashed", **self._identity(), reason=reason
+                )
+                # Ours until it has ended: were this cancelled, ``stop`` would have to end it.
+                await copy.stop()
+                self._copy = None
+            if clock() - started > STEADY_S:
+                pauses = retry.backoff(RESTART_DELAY_S, max_s=RESTART_DELAY_S_MAX)
+            await asyncio.sleep(next(pauses))
+            try:
+                await self._start_copy()
+            except errors.LatticeError as error:
+                self._log.error("provider could not be restarted", error=error.text)
+            else:
+                self._log.info("provider restarted")
+                await self._events.publish_own("provider_restarted", **self._identity())
+
+    async def _ended(self, copy: Copy) -> str:
+        self._restart_wanted.clear()
+        group = TaskGroup("end of a copy")
+        reasons: asyncio.Queue[str] = asyncio.Queue(2)
+
+        async def note_end() -> None:
+            reasons.put_nowait(await copy.wait_ended())
+
+        async def note_hang() -> None:
+            await self._restart_wanted.wait()
+            reasons.put_nowait(f"{HEALTH_FAILURES_MAX} health checks in a row failed")
+
+        group.spawn(note_end(), name="wait for its end")
+        group.spawn(note_hang(), name="wait for a hang")
+        try:
+            return await reasons.get()
+        finally:
+            await group.aclose()
+
+    async def _keep_told(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if (copy := self._copy) is None:
+                continue
+            try:
+                await self._tell(copy, self._knowledge())
+            except errors.LatticeError as error:
+                self._log.warning("provider could not be told", error=error.text)
+                await asyncio.sleep(RETELL_DELAY_S)
+                self._changed.set()
+
+    async def _tell(self, copy: Copy, knowledge: Knowledge) -> None:
+        told = self._told
+        if knowledge.config != told.config:
+            await copy.update_config(knowledge.config)
+        # Deletions first: a new link may take an address that a deleted one held.
+        for key, link in told.links.items():
+            if key not in knowledge.links:
+                await copy.delete_link(link)
+        for key, link in knowledge.links.items():
+            if told.links.get(key) != link:
+                await copy.put_link(link)
+        self._told = knowledge
+
+    async def _ask_health(self) -> None:
+        await asyncio.sleep(FIRST_HEALTH_S)
+        failures = 0
+        while True:
+            if (copy := self._copy) is not None:
+                health = await copy.health()
+                failures = failures + 1 if health is None else 0
+                await self._report(health)
+                if failures >= HEALTH_FAILURES_MAX:
+                    failures = 0
+                    self._restart_wanted.set()
+            await asyncio.sleep(limits.HEALTH_INTERVAL_S)
+
+    async def _report(self, health: Health | None) -> None:
+        """Publish how it is; silence counts as failure, which wasmCloud 1.x never reported."""
+        healthy = health is not None and health.healthy
+        if healthy == self._healthy:
+            name = "health_check_status"
+        elif healthy:
+            name = "health_check_passed"
+        else:
+            name = "health_check_failed"
+            self._log.warning(
+                "provider is not healthy", message=health.message if health else "no answer"
+            )
+        self._healthy = healthy
+        await self._events.publish(
+            name, host_id=self._host_id, provider_id=self.command.provider_id
+        )
+
+    def _identity(self) -> dict[str, str]:
+        return {"host_id": self._host_id, "provider_id": self.command.provider_id}
