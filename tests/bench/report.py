@@ -1,0 +1,92 @@
+"""Rows of figures: as a table on the terminal, and as ``results.json`` for whoever compares."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure and what it is held against."""
+
+    id: str
+    value: float
+    unit: str
+    goal: float | None = None
+    """None for a figure that is reported, not judged."""
+    better: Literal["lower", "higher"]
+    against: str
+    """The peer of a ratio, or what a plain figure means."""
+    spread: tuple[float, float] | None = None
+    """Smallest and largest of the runs whose median the value is."""
+
+    @property
+    def ok(self) -> bool | None:
+        if self.goal is None:
+            return None
+        return self.value <= self.goal if self.better == "lower" else self.value >= self.goal
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which ``share`` of them lie."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(len(ranked) * share))]
+
+
+def median_row(values: Sequence[float], **fields: object) -> Row:
+    """A row of several runs: their median, and between what they lay."""
+    return Row(
+        value=round(statistics.median(values), 3),
+        spread=(round(min(values), 3), round(max(values), 3)),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def machine() -> str:
+    """What it was measured on, as the system describes itself."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return f"{os.cpu_count()} x {model}, {platform.system()}, Python {platform.python_version()}"
+
+
+def publish(rows: Sequence[Row]) -> bool:
+    """Print the table and write the file; True when every goal was reached."""
+    table = Table(title=machine(), title_justify="left")
+    for column in ("id", "value", "unit", "goal", "ok", "spread"):
+        table.add_column(
+            column, justify="right" if column in {"value", "goal"} else "left", no_wrap=True
+        )
+    for row in rows:
+        sign = "≤" if row.better == "lower" else "≥"
+        goal = "" if row.goal is None else f"{sign} {row.goal:g}"
+        verdict = {None: "", True: "yes", False: "NO"}[row.ok]
+        spread = f"{row.spread[0]:g} … {row.spread[1]:g}" if row.spread else ""
+        table.add_row(row.id, f"{row.value:g}", row.unit, goal, verdict, spread)
+    console = Console(width=max(100, Console().width))
+    console.print(table)
+    for row in rows:
+        console.print(f"[bold]{row.id}[/bold]  {row.against}", highlight=False)
+    results = {
+        "machine": machine(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "rows": [asdict(row) | {"ok": row.ok} for row in rows],
+    }
+    RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    return all(row.ok is not False for row in rows)
