@@ -218,7 +218,7 @@ class Unavailable(OutcomeUnknown):
     """NATS, or the target's process, went away in the middle of it."""
 
     code = "unavailable"
-    remedy = "check the connection with: lattice get hosts"
+    remedy = "see that NATS runs, and that --nats or LATTICE_NATS_URL names it"
 
 
 class InternalError(OutcomeUnknown):

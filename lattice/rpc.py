@@ -277,9 +277,7 @@ class Rpc:
     def _bug(self, error: Exception) -> errors.InternalError:
         reference = wire.new_id()
         log.error("a call failed by a bug", reference=reference, exc_info=error)
-        return errors.InternalError(
-            f"a bug, logged on {self._at} as {reference}", at=self._at
-        )
+        return errors.InternalError(f"a bug, logged on {self._at} as {reference}", at=self._at)
 
 
 class Service:

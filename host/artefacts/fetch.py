@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from lattice import artefacts, errors, limits
 from lattice.bus import Bus
@@ -46,11 +46,10 @@ class Fetcher:
         """
         if not self._allow_file_load:
             raise errors.Denied("this host does not load files; start it with --allow-file-load")
-        parts = urlsplit(reference)
-        path = Path(unquote(parts.path))
-        if parts.netloc or not path.is_absolute():
+        path = unquote(reference.removeprefix(FILE_SCHEME))
+        if not path.startswith("/") or "\0" in path:
             raise errors.InvalidRequest(f"{reference[:200]!r} is not of the form file:///PATH")
-        return path
+        return Path(path)
 
 
 def _read(path: Path) -> bytes:

@@ -15,6 +15,9 @@ log = structlog.get_logger()
 RESTART_DELAY_S = 1.0
 """Pause before an eternal task that ended is started again; long enough not to spin."""
 
+CANCEL_AGAIN_S = 0.5
+"""After so long a task that is to end is cancelled again."""
+
 
 class TaskGroup:
     """Tasks that belong to one owner and end with it.
@@ -53,7 +56,8 @@ class TaskGroup:
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(self._tasks)
+            # What swallowed its cancellation, as library code may, hears of it again.
+            await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_S)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -73,4 +77,6 @@ class TaskGroup:
                 log.warning("eternal task cancelled", task=name, owner=self._name)
             except Exception as error:
                 log.error("eternal task failed", task=name, owner=self._name, exc_info=error)
+            if self._closing:
+                return
             await asyncio.sleep(RESTART_DELAY_S)

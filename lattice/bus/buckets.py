@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import nats.errors
 import nats.js.errors
@@ -168,35 +169,35 @@ class Mirror:
         """Follow the bucket for ever; what was known stays in force while NATS is away."""
         while True:
             try:
-                async with asyncio.timeout(None) as self._session:
-                    await self._follow()
+                with translated(self._bucket.name):
+                    # Never interrupted by a resync: a half-made watch would go on for ever.
+                    watcher = await self._store.watchall()
+                try:
+                    async with asyncio.timeout(None) as self._session:
+                        await self._follow(watcher)
+                finally:
+                    self._session = None
+                    await _stop(watcher)
             except TimeoutError:
                 log.debug("reading a bucket again in full", bucket=self._bucket.name)
             except errors.Unavailable as error:
                 log.warning("can't follow a bucket now", bucket=self._bucket.name, error=error.text)
                 await asyncio.sleep(RETRY_DELAY_S)
-            finally:
-                self._session = None
             await asyncio.sleep(random.uniform(0, RESYNC_SPREAD_S))  # noqa: S311 - no secret
 
-    async def _follow(self) -> None:
+    async def _follow(self, watcher: KeyValue.KeyWatcher) -> None:
         """Read the bucket, then its changes, until a gap shows."""
-        with translated(self._bucket.name):
-            watcher = await self._store.watchall()
-        try:
-            await self._read_all(watcher)
-            while True:
-                try:
-                    entry = await watcher.updates(timeout=QUIET_CHECK_S)
-                except nats.errors.TimeoutError:
-                    if await self._bucket.last_sequence() != self._last_sequence:
-                        log.warning("a watch missed changes", bucket=self._bucket.name)
-                        return
-                    continue
-                if entry is not None:
-                    self._apply(entry)
-        finally:
-            await _stop(watcher)
+        await self._read_all(watcher)
+        while True:
+            try:
+                entry = await watcher.updates(timeout=QUIET_CHECK_S)
+            except nats.errors.TimeoutError:
+                if await self._bucket.last_sequence() != self._last_sequence:
+                    log.warning("a watch missed changes", bucket=self._bucket.name)
+                    return
+                continue
+            if entry is not None:
+                self._apply(entry)
 
     async def _read_all(self, watcher: KeyValue.KeyWatcher) -> None:
         fresh: dict[str, bytes] = {}
@@ -274,3 +275,8 @@ async def _stop(watcher: KeyValue.KeyWatcher) -> None:
     except (nats.errors.Error, OSError):
         # The connection is gone, and the watch with it.
         return
+    finally:
+        # In which case its heartbeat check would go on, and make consumers for nobody.
+        subscription: Any = watcher._sub  # noqa: SLF001 - nothing public leads to it
+        if (check := subscription._sub._jsi._hbtask) is not None:  # noqa: SLF001
+            check.cancel()

@@ -5,10 +5,11 @@ breaks a connection in each of these ways.
 """
 
 import asyncio
+from typing import Any
 
 import nats.errors
 import structlog
-from nats.aio.client import Client, Srv
+from nats.aio.client import PING_PROTO, Client, Srv
 from nats.aio.subscription import Subscription
 
 log = structlog.get_logger()
@@ -28,12 +29,32 @@ class StrictClient(Client):
         """
         self._pending.clear()
         self._pending_data_size = 0
+        for answer in list(self._resp_map.values()):
+            # What JetStream was asked; its own would wait for the whole timeout.
+            if not answer.done():
+                answer.set_exception(nats.errors.ConnectionReconnectingError())
         self._abort()
 
     def _abort(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        reply: str = "",
+        headers: dict[str, Any] | None = None,
+    ) -> None:
+        """Send now or not at all; its own would send after the reconnection.
+
+        Raises:
+            ConnectionReconnectingError: not connected.
+        """
+        if not self.is_connected:
+            raise nats.errors.ConnectionReconnectingError
+        await super().publish(subject, payload, reply, headers)
 
     async def close(self) -> None:
         """Close for good, even in the middle of a reconnection.
@@ -78,6 +99,15 @@ class StrictClient(Client):
             raise
         except Exception as error:
             raise nats.errors.Error(f"handshake failed: {type(error).__name__}") from error
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        """Ping behind what was sent so far; its own overtakes it, so that ``flush`` proves nothing.
+
+        A subscription that was flushed is then not yet known to the server.
+        """
+        self._pongs.append(future or asyncio.get_running_loop().create_future())
+        await self._send_command(PING_PROTO)
+        await self._flush_pending()
 
     async def _process_op_err(self, e: Exception) -> None:
         if self.is_connected:

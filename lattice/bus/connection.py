@@ -220,12 +220,12 @@ class Bus:
     async def _publish(
         self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
     ) -> None:
-        if not self._client.is_connected:
-            raise errors.Unavailable("not connected to NATS")
         try:
             await self._client.publish(subject, payload, reply=reply, headers=headers)
         except nats.errors.MaxPayloadError:
             raise errors.PayloadTooLarge("message", len(payload), self.max_payload) from None
+        except nats.errors.ConnectionReconnectingError:
+            raise errors.Unavailable("not connected to NATS") from None
         except (nats.errors.Error, OSError) as error:
             raise _unavailable(error) from error
 
@@ -270,14 +270,23 @@ class Bus:
         return message
 
     async def request_many(
-        self, subject: str, payload: bytes = b"", *, timeout_s: float, stop_after: int | None = None
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        timeout_s: float,
+        quiet_s: float | None = None,
+        stop_after: int | None = None,
     ) -> list[Message]:
-        """Ask everybody, and collect answers until the time is up or ``stop_after`` have come.
+        """Ask everybody, and collect answers until the time is up.
 
-        Nobody listening is an empty list, at once.
+        Or until ``stop_after`` have come, or none came for ``quiet_s`` after the last one. Nobody
+        listening is an empty list, at once.
         """
         answers: list[Message] = []
         enough = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
 
         async def collect(message: Message) -> None:
             if not message.data:
@@ -286,12 +295,15 @@ class Bus:
             answers.append(message)
             if stop_after is not None and len(answers) >= stop_after:
                 enough.set()
+            elif quiet_s is not None and not limit.expired():
+                limit.reschedule(min(end, loop.time() + quiet_s))
 
+        limit = asyncio.timeout_at(end)
         inbox = self._client.new_inbox()
         subscription = await self.subscribe(inbox, collect)
         try:
-            await self.publish(subject, payload, reply=inbox)
-            async with asyncio.timeout(timeout_s):
+            async with limit:
+                await self.publish(subject, payload, reply=inbox)
                 await enough.wait()
         except TimeoutError:
             pass

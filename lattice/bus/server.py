@@ -84,11 +84,12 @@ class NatsServer:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 url = await _wait_url(process, workspace)
-        except (TimeoutError, errors.Unavailable):
-            words = log_file.read_text(errors="replace")[-LOG_CHARS_MAX:]
-            await processes.end(process, grace_s=STOP_TIMEOUT_S)
-            shutil.rmtree(workspace, ignore_errors=True)
-            raise errors.Unavailable(f"nats-server did not start: {words.strip()}") from None
+        except BaseException as error:
+            words = log_file.read_text(errors="replace")[-LOG_CHARS_MAX:].strip()
+            await cls(process, "", workspace).aclose()
+            if isinstance(error, TimeoutError | errors.Unavailable):
+                raise errors.Unavailable(f"nats-server did not start: {words}") from None
+            raise
         return cls(process, url, workspace)
 
     @property

@@ -35,7 +35,7 @@ async def place(
     if host is not None:
         return await hosts.find(connection, host)
     if (bid := await auction(reference, entity_id, constraints)) is not None:
-        return Found(bid.host_id)
+        return Found(bid.host_id, bid.host_id)
     everyone = await connection.control.hosts()
     raise no_bid(everyone, entity_id, constraints, connection.lattice)
 

@@ -13,8 +13,8 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -98,15 +98,18 @@ async def demo(
             log_dir=Path(directory),
         )
         stage = Stage(Console(stderr=options.form is Form.JSON, highlight=False, soft_wrap=True))
-        async with local.running(settings) as lattice:
-            stage.environment = environment(lattice, options.credentials)
-            story = Story(stage, lattice, find_module(), choose_port(http_port, stage))
-            async with logs_on_failure(lattice.hosts):
-                await story.tell()
+        story = Story(stage, find_module(), choose_port(http_port, stage))
+        hosts: list[LocalHost] = []
+        with logs_on_failure(hosts):
+            async with AsyncExitStack() as stack:
+                with step_named(1, story.steps[0]):
+                    lattice = await stack.enter_async_context(local.running(settings))
+                hosts += lattice.hosts
+                await story.tell(lattice, environment(lattice, options.credentials))
                 if not once:
-                    story.say_what_next()
+                    story.say_what_next(lattice)
                     await end.wait(lattice)
-        check_ends(lattice.hosts)
+            check_ends(hosts)
     if not once:
         return None
     stage.say(f"all {len(story.steps)} steps ok, and everything that was started has ended")
@@ -118,7 +121,7 @@ class Step:
     """One step of the story."""
 
     title: str
-    act: Callable[[], Awaitable[None]]
+    act: Callable[[LocalLattice], Awaitable[None]]
     """Does it and checks what came of it."""
 
 
@@ -199,9 +202,8 @@ class Stage:
 class Story:
     """The steps, in order; each builds on those before it."""
 
-    def __init__(self, stage: Stage, lattice: LocalLattice, module: str, http_port: int) -> None:
+    def __init__(self, stage: Stage, module: str, http_port: int) -> None:
         self._stage = stage
-        self._lattice = lattice
         self._module = module
         self._http_port = http_port
         self._url = f"localhost:{http_port}/"
@@ -216,29 +218,28 @@ class Story:
             Step("put it back", self._relink),
         )
 
-    async def tell(self) -> None:
+    async def tell(self, lattice: LocalLattice, environment: dict[str, str]) -> None:
         """Do every step.
 
         Raises:
-            Failed: one did not come out as it must; the text names it.
+            LatticeError: one did not come out as it must; the text names it.
         """
-        for variable, value in variables(self._lattice).items():
+        self._stage.environment = environment
+        for variable, value in variables(lattice).items():
             self._stage.say(f"$ export {variable}={shlex.quote(value)}", style="bold")
         for number, step in enumerate(self.steps, start=1):
             self._stage.say(f"\nstep {number}: {step.title}", style="bold cyan")
-            try:
-                await step.act()
-            except errors.LatticeError as error:
-                raise Failed(f"step {number} ({step.title}) failed: {error.text}") from error
+            with step_named(number, step):
+                await step.act(lattice)
             self._stage.say(f"step {number} ok", style="green")
 
-    def say_what_next(self) -> None:
+    def say_what_next(self, lattice: LocalLattice) -> None:
         module = shlex.quote(self._module)
         lines = [
             "\nIt stays up until Ctrl-C. Try, in another terminal:",
             *(
                 f"  export {name}={shlex.quote(value)}"
-                for name, value in variables(self._lattice).items()
+                for name, value in variables(lattice).items()
             ),
             f"  curl {self._url}my/own/counter",
             "  lattice get inventory",
@@ -249,26 +250,26 @@ class Story:
         for line in lines:
             self._stage.say(line)
 
-    async def _hosts(self) -> None:
-        for host in self._lattice.hosts:
+    async def _hosts(self, lattice: LocalLattice) -> None:
+        for host in lattice.hosts:
             # Started before the story began, as this would; nothing can be shown without them.
             self._stage.say(f"$ lattice host --name {host.name} &", style="bold")
         text = await self._stage.lattice("get", "hosts")
-        _expect(all(host.id in text for host in self._lattice.hosts), "a host is missing")
+        _expect(all(host.id in text for host in lattice.hosts), "a host is missing")
 
-    async def _actor(self) -> None:
+    async def _actor(self, _lattice: LocalLattice) -> None:
         await self._stage.lattice(
             "start", "component", self._module, "counter",
             "--host-id", ACTOR_HOST, "--max-instances", "10",
         )  # fmt: skip
 
-    async def _providers(self) -> None:
+    async def _providers(self, _lattice: LocalLattice) -> None:
         for reference, provider_id in (("http-server", "http"), ("keyvalue", "kv")):
             await self._stage.lattice(
                 "start", "provider", reference, provider_id, "--host-id", PROVIDER_HOST
             )
 
-    async def _links(self) -> None:
+    async def _links(self, _lattice: LocalLattice) -> None:
         address = f"address={LOOPBACK}:{self._http_port}"
         await self._stage.lattice("config", "put", "counter-http", address)
         await self._stage.lattice(
@@ -280,16 +281,16 @@ class Story:
         _expect("httpserver" in text and "keyvalue" in text, "a link is missing")
         await _wait_listening(self._http_port)
 
-    async def _counts(self) -> None:
+    async def _counts(self, lattice: LocalLattice) -> None:
         for _ in range(3):
             answer = await self._stage.curl(self._url)
             if self._count == 0 and answer.counter is not None:
                 # A store that was used before goes on from where it was.
-                fresh = self._lattice.server is not None
+                fresh = lattice.server is not None
                 self._count = 0 if fresh else answer.counter - 1
             self._expect_next(answer)
 
-    async def _unlink(self) -> None:
+    async def _unlink(self, _lattice: LocalLattice) -> None:
         await self._stage.lattice("link", "del", "counter", "wasmcloud", "keyvalue")
         answer = await self._curl_until(lambda answer: answer.counter is None, with_status=True)
         _expect(
@@ -297,7 +298,7 @@ class Story:
             f"want status 503 and {errors.NoLink.code}, got {answer.status} {answer.body.strip()}",
         )
 
-    async def _relink(self) -> None:
+    async def _relink(self, _lattice: LocalLattice) -> None:
         await self._put_store_link()
         self._expect_next(await self._curl_until(lambda answer: answer.counter is not None))
 
@@ -399,8 +400,19 @@ def check_ends(hosts: list[LocalHost]) -> None:
             raise Failed(f"asked to end, host {host.name} {how}")
 
 
-@asynccontextmanager
-async def logs_on_failure(hosts: list[LocalHost]) -> AsyncIterator[None]:
+@contextmanager
+def step_named(number: int, step: Step) -> Iterator[None]:
+    """Have what goes wrong say in which step it did."""
+    try:
+        yield
+    except errors.LatticeError as error:
+        raise type(error).from_parts(
+            f"step {number} ({step.title}) failed: {error.text}", at=error.at, detail=error.detail
+        ) from error
+
+
+@contextmanager
+def logs_on_failure(hosts: list[LocalHost]) -> Iterator[None]:
     """When something fails, show the end of each host's log."""
     try:
         yield

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -104,14 +105,13 @@ async def stop_host(
     return Result(fields={"result": text, "host_id": found.id}, text=[text])
 
 
+@dataclass(frozen=True, slots=True)
 class Found:
-    """The host that was meant; its name is its id where only that is known."""
+    """The host that was meant."""
 
-    __slots__ = ("id", "name")
-
-    def __init__(self, host_id: str, name: str | None = None) -> None:
-        self.id = host_id
-        self.name = name or host_id
+    id: str
+    name: str
+    """Its friendly name, or its id again where only that is known."""
 
 
 async def find(connection: Connection, text: str) -> Found:
@@ -124,9 +124,11 @@ async def find(connection: Connection, text: str) -> Found:
         InvalidRequest: several have; the text lists them.
     """
     try:
-        return Found(names.parse_host(text))
+        host_id = names.parse_host(text)
     except errors.InvalidRequest:
         pass
+    else:
+        return Found(host_id, host_id)
     quick = [
         host
         for host in await connection.control.hosts(wait_s=QUICK_WAIT_S)
@@ -219,18 +221,18 @@ def _inventory_text(inventory: HostInventory) -> list[RenderableType]:
         output.visible(f"  labels: {labels or 'none'}"),
     ]
     if inventory.components:
-        rows = [
+        components = [
             (c.id, c.name or "", str(c.max_instances), short_reference(c.image_ref))
             for c in inventory.components
         ]
-        text.append(output.table(("Component ID", "Name", "Max count", "Reference"), rows))
+        text.append(output.table(("Component ID", "Name", "Max count", "Reference"), components))
     else:
         text.append("  no components")
     if inventory.providers:
-        rows_of_three = [
+        providers = [
             (p.id, p.name or "", short_reference(p.image_ref)) for p in inventory.providers
         ]
-        text.append(output.table(("Provider ID", "Name", "Reference"), rows_of_three))
+        text.append(output.table(("Provider ID", "Name", "Reference"), providers))
     else:
         text.append("  no providers")
     return text

@@ -26,10 +26,12 @@ LOOK = "Look at it"
 ACT = "Actors and providers"
 WIRE = "Wire them together"
 
-HELP = """Drive a lattice of WebAssembly actors and capability providers.
-
-Exit status: 0 done, 1 failed, 2 wrong usage or request, 3 not found or not running, 4 unavailable
-or too late, 5 conflict or already there, 6 denied, 7 overloaded or draining, 70 a bug."""
+HELP = (
+    "Drive a lattice of WebAssembly actors and capability providers.\n\n"
+    "Exit status: 0 done, 1 failed, 2 wrong usage or request, 3 not found or not running, 4"
+    " unavailable or too late, 5 conflict or already there, 6 denied, 7 overloaded or draining, 70"
+    " a bug."
+)
 
 
 def build() -> typer.Typer:

@@ -4,8 +4,8 @@ import asyncio
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
 
@@ -37,7 +37,7 @@ class Options:
     """Path of a NATS credentials file."""
     timeout_ms: int | None = None
     output: Form | None = None
-    debug: bool = field(default=False)
+    debug: bool = False
     """Show tracebacks and debug log lines."""
 
     def over(self, general: "Options") -> "Options":
@@ -113,12 +113,12 @@ def command(
     return register
 
 
-def run(work: Awaitable[Result | None], options: Options) -> None:
+def run(work: Coroutine[Any, Any, Result | None], options: Options) -> None:
     """Do a command's work, print what came of it, and leave with the status that says so."""
     log.configure(level="debug" if options.debug else "error")
     status = 0
     try:
-        if (result := asyncio.run(_completed(work))) is not None:
+        if (result := asyncio.run(work)) is not None:
             output.show(result, options.form)
     except errors.LatticeError as error:
         status = output.fail(error, options.form, debug=options.debug)
@@ -162,10 +162,6 @@ def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
             raise errors.InvalidRequest(f"{what} {key!r} is given twice")
         values[key] = value
     return values
-
-
-async def _completed(work: Awaitable[Result | None]) -> Result | None:
-    return await work
 
 
 def _take_common(values: dict[str, Any]) -> Options:

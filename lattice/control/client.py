@@ -20,6 +20,9 @@ from lattice.wire import control, events
 AUCTION_TIMEOUT_S = 2.0
 """How long an auction takes bids; hosts delay theirs by their load, so the first is the best."""
 
+PING_QUIET_S = 0.5
+"""When no further host answered for so long, all have: round trips don't differ by more."""
+
 EVENTS_WAITING_MAX = 10_000
 """Events held for a slow reader; older ones are dropped first."""
 
@@ -52,7 +55,9 @@ class ControlClient:
     async def hosts(self, *, wait_s: float | None = None) -> list[control.Host]:
         """Every host that answers a ping in time, by name."""
         answers = await self._bus.request_many(
-            self._subject("host", "ping"), timeout_s=wait_s or self._timeout_s
+            self._subject("host", "ping"),
+            timeout_s=wait_s or self._timeout_s,
+            quiet_s=PING_QUIET_S,
         )
         hosts = [_response(control.Host, answer) for answer in answers]
         return sorted(hosts, key=lambda host: (host.friendly_name, host.id))

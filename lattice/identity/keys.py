@@ -20,6 +20,10 @@ def host_id(seed: str) -> HostId:
         InvalidRequest: not a seed, or not a host's; the seed itself is not repeated.
     """
     try:
+        kind, secret = nkeys.decode_seed(seed.encode())
+        # The library does not look at the checksum, and a mistyped seed would be another host's.
+        if nkeys.encode_seed(bytes(secret), kind) != seed.encode():
+            raise ValueError("wrong checksum")
         public = str(nkeys.from_seed(bytearray(seed.encode())).public_key, "ascii")
     except (nkeys.NkeysError, ValueError) as error:
         raise errors.InvalidRequest(f"the host seed is not an nkey seed: {error}") from None

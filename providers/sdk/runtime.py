@@ -135,14 +135,13 @@ class ProviderRuntime:
         async with self._turn:
             if (known := self._links.delete(link.key)) is not None:
                 await self._attempt(self._provider.delete_link(known), "link could not be deleted")
+                await self._retry_refused()
 
     async def update_config(self, config: dict[str, str]) -> None:
         """Pass on a changed configuration; links refused under the old one are tried again."""
         async with self._turn:
             await self._attempt(self._provider.update_config(config), "config refused")
-            for link in self._links.refused:
-                refusal = await self._attempt(self._provider.put_link(link), "link refused")
-                self._links.put(link, refusal)
+            await self._retry_refused()
 
     async def health(self) -> Health:
         """Ask the provider; one that fails to answer is not healthy."""
@@ -191,8 +190,9 @@ class ProviderRuntime:
             await self._provider.stop()
 
     async def _execute(self, invocation: Invocation) -> Reply:
+        timeout = asyncio.timeout_at(invocation.deadline)
         try:
-            async with asyncio.timeout_at(invocation.deadline):
+            async with timeout:
                 link = await self._links.wait_for(
                     invocation.source, invocation.link_name, invocation.interface
                 )
@@ -208,6 +208,9 @@ class ProviderRuntime:
                     )
                 )
         except TimeoutError:
+            if not timeout.expired():
+                # The provider's own: a bug, as whatever else escapes it.
+                raise
             raise errors.DeadlineExceeded(
                 f"{self.provider_id} did not finish {invocation.operation} in time"
             ) from None
@@ -216,6 +219,12 @@ class ProviderRuntime:
             if self._calls == 0:
                 self._idle.set()
         return Reply(payload)
+
+    async def _retry_refused(self) -> None:
+        """Offer refused links again: what stood in their way may be gone."""
+        for link in self._links.refused:
+            refusal = await self._attempt(self._provider.put_link(link), "link refused")
+            self._links.put(link, refusal)
 
     async def _attempt(
         self, work: Coroutine[Any, Any, None], phrase: str
