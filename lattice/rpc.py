@@ -133,7 +133,7 @@ class Rpc:
             _check_size(invocation.payload)
             outcome = target.accept(invocation)
             reply = outcome if isinstance(outcome, Reply) else await outcome
-            _check_size(reply.payload)
+            _check_answer(reply.payload)
         except errors.LatticeError as error:
             error.at = error.at or self._at
             raise
@@ -244,6 +244,7 @@ class Rpc:
             await self._send(message, wire.encode_reply(call_id, reply))
             return
         try:
+            _check_answer(reply.payload)
             ref = await self._payloads.put(f"{call_id}.a", reply.payload)
         except errors.LatticeError as error:
             await self._send(message, self._encode_error(call_id, error))
@@ -388,6 +389,15 @@ class Payloads:
 def _check_size(payload: bytes) -> None:
     if len(payload) > limits.PAYLOAD_BYTES_MAX:
         raise errors.PayloadTooLarge("payload", len(payload), limits.PAYLOAD_BYTES_MAX)
+
+
+def _check_answer(payload: bytes) -> None:
+    """Hold an answer to the limit; its call was executed, so a refusal must not read like one."""
+    if len(payload) > limits.PAYLOAD_BYTES_MAX:
+        raise errors.ProviderError(
+            f"the answer is {len(payload)} bytes, over the limit of {limits.PAYLOAD_BYTES_MAX}",
+            detail={"size": len(payload), "limit": limits.PAYLOAD_BYTES_MAX},
+        )
 
 
 def _is_cancelled() -> bool:

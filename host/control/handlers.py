@@ -108,6 +108,8 @@ class Handlers:
         command = control.parse(control.ScaleComponent, body, what="component scale command")
         self._check_host(command.host_id)
         self._check_taking_on()
+        if command.count and command.component_id in self._providers:
+            raise errors.AlreadyExists(f"{command.component_id} is the id of a provider here")
         remark = self._actors.check(command)
         self._tasks.spawn(self._actors.scale(command), name=f"scale {command.component_id}")
         return control.accepted(message=remark)
@@ -124,6 +126,8 @@ class Handlers:
         command = control.parse(control.StartProvider, body, what="provider start command")
         self._check_host(command.host_id)
         self._check_taking_on()
+        if command.provider_id in self._actors:
+            raise errors.AlreadyExists(f"{command.provider_id} is the id of an actor here")
         self._providers.reserve(command)
         self._tasks.spawn(self._providers.start(command), name=f"start {command.provider_id}")
         return control.accepted(message="successfully started provider")

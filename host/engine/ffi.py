@@ -317,6 +317,7 @@ class EngineConfig:
     fuel: bool
     warm_slots: int
     memory_keep_resident_bytes: int
+    table_keep_resident_bytes: int
     stack_keep_resident_bytes: int
     decommit_batch: int
 
@@ -391,6 +392,7 @@ def _use_pool(handle: Address, config: EngineConfig) -> None:
         "table_elements": (config.table_elements_max, c_size_t),
         "max_unused_warm_slots": (config.warm_slots, c_uint32),
         "linear_memory_keep_resident": (config.memory_keep_resident_bytes, c_size_t),
+        "table_keep_resident": (config.table_keep_resident_bytes, c_size_t),
         "async_stack_keep_resident": (config.stack_keep_resident_bytes, c_size_t),
         "decommit_batch_size": (config.decommit_batch, c_size_t),
     }

@@ -55,7 +55,12 @@ def explain(slot: ffi.Slot, call: Guest) -> errors.LatticeError:
     limit = call.limits.memory_bytes
     memory_bytes = ffi.memory_size(call.context, call.memory) if call.memory else 0
     if call.oversize:
-        return errors.PayloadTooLarge("the response", call.oversize, call.limits.response_bytes)
+        # Not ``payload_too_large``, which says that nothing was executed.
+        size, allowed = call.oversize, call.limits.response_bytes
+        return errors.ActorError(
+            f"the actor's answer is {size} bytes, over the limit of {allowed}",
+            detail={"size": size, "limit": allowed},
+        )
     if _refused_growth(trap, memory_bytes, limit):
         return errors.MemoryExceeded(memory_bytes, limit)
     if call.exit_code is not None:

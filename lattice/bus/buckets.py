@@ -102,19 +102,21 @@ class Bucket:
                 limit = self._jetstream._nc.max_payload  # noqa: SLF001 - known nowhere else here
                 raise errors.PayloadTooLarge(f"value of {key}", len(value), limit) from None
 
-    async def delete(self, key: str, *, expected: int | None = None) -> None:
-        """Delete a key; it is no error if it is not there.
+    async def delete(self, key: str, *, expected: int | None = None) -> int:
+        """Delete a key and return the revision of the mark that tells so; it may not be there.
 
         Raises:
             InvalidRequest, Conflict, Unavailable: as ``put``.
         """
         _checked(key)
         with translated(self.name):
-            if expected is None:
-                await self._store.purge(key)
-                return
+            # nats-py's own keep the revision to themselves.
+            headers = {"KV-Operation": "PURGE", api.Header.ROLLUP.value: "sub"}
+            if expected is not None:
+                headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(expected)
+            subject = f"$KV.{self.name}.{key}"
             try:
-                await self._store.delete(key, last=expected)
+                return (await self._jetstream.publish(subject, headers=headers)).seq
             except nats.js.errors.APIError as error:
                 # 10071 and 10164: wrong last sequence, as nats-py's own update reads them.
                 if error.err_code in (10071, 10164):

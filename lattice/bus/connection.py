@@ -62,7 +62,7 @@ SUBSCRIPTION_BYTES_MAX = 128 * limits.MIB
 class NatsSettings:
     """How to reach NATS. Credentials never appear in a log line or an error text."""
 
-    servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
+    servers: tuple[str, ...] = field(default=("nats://127.0.0.1:4222",), repr=False)
     credentials_file: str | None = None
     user_jwt: str | None = field(default=None, repr=False)
     user_seed: str | None = field(default=None, repr=False)
@@ -477,7 +477,7 @@ def _read_credentials(settings: NatsSettings) -> dict[str, Any]:
 
 
 def _unavailable(error: Exception) -> errors.Unavailable:
-    return errors.Unavailable(f"NATS: {error or type(error).__name__}")
+    return errors.Unavailable(f"NATS: {str(error) or type(error).__name__}")
 
 
 def _cannot_connect(settings: NatsSettings, error: Exception) -> errors.LatticeError:
@@ -485,6 +485,6 @@ def _cannot_connect(settings: NatsSettings, error: Exception) -> errors.LatticeE
     if isinstance(error, nats.errors.AuthorizationError) or "uthorization" in str(error):
         return errors.Denied(f"NATS at {where} refused the credentials")
     return errors.Unavailable(
-        f"no NATS server answers at {where} ({error or type(error).__name__});"
+        f"no NATS server answers at {where} ({str(error) or type(error).__name__});"
         " start one with: lattice up, or name yours with --nats"
     )

@@ -30,4 +30,4 @@ def translated(what: str) -> Iterator[None]:
     except (nats.errors.TimeoutError, TimeoutError) as error:
         raise errors.Unavailable(f"{what}: JetStream did not answer in time") from error
     except (nats.errors.Error, OSError) as error:
-        raise errors.Unavailable(f"{what}: {error or type(error).__name__}") from error
+        raise errors.Unavailable(f"{what}: {str(error) or type(error).__name__}") from error

@@ -11,11 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lattice import errors, limits, subjects
 from lattice.bus import Bus, Message
 from lattice.wire import control, events
+
+log = structlog.get_logger()
 
 AUCTION_TIMEOUT_S = 2.0
 """How long an auction takes bids; hosts delay theirs by their load, so the first is the best."""
@@ -53,13 +56,18 @@ class ControlClient:
         self._timeout_s = timeout_s
 
     async def hosts(self, *, wait_s: float | None = None) -> list[control.Host]:
-        """Every host that answers a ping in time, by name."""
+        """Every host that answers a ping in time, by name; nonsense is left out."""
         answers = await self._bus.request_many(
             self._subject("host", "ping"),
             timeout_s=wait_s or self._timeout_s,
             quiet_s=PING_QUIET_S,
         )
-        hosts = [_response(control.Host, answer) for answer in answers]
+        hosts = []
+        for answer in answers:
+            try:
+                hosts.append(_response(control.Host, answer))
+            except errors.LatticeError as error:
+                log.warning("a host's answer can't be read", error=error.text)
         return sorted(hosts, key=lambda host: (host.friendly_name, host.id))
 
     async def inventory(self, host_id: str) -> control.HostInventory:
@@ -126,7 +134,9 @@ class ControlClient:
             NotFound: no host of that id answers, or the provider does not run there.
         """
         command = control.StopProvider(provider_id=provider_id, host_id=host_id)
-        await self._ask_host(host_id, "provider", "stop", command)
+        # The answer comes when it has ended, and one that hangs is asked, told and then killed.
+        patience_s = 2 * limits.PROVIDER_STOP_TIMEOUT_S
+        await self._ask_host(host_id, "provider", "stop", command, patience_s=patience_s)
 
     async def links(self) -> list[control.Link]:
         reply = _accepted(await self._ask("link", "get"))
@@ -198,11 +208,18 @@ class ControlClient:
             ) from None
 
     async def _ask_host(
-        self, host_id: str, noun: str, verb: str, body: BaseModel | None = None
+        self,
+        host_id: str,
+        noun: str,
+        verb: str,
+        body: BaseModel | None = None,
+        *,
+        patience_s: float = 0,
     ) -> Message:
         subject = self._subject(noun, verb, host_id)
+        deadline = self._deadline() + patience_s
         try:
-            message = await self._bus.request(subject, _encode(body), deadline=self._deadline())
+            message = await self._bus.request(subject, _encode(body), deadline=deadline)
         except errors.NotRunning:
             raise errors.NotFound(
                 f"no host {host_id} answers on lattice {self._lattice!r}; see: lattice get hosts"

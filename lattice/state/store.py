@@ -168,7 +168,8 @@ class State:
             InvalidRequest, Unavailable: as ``put_config``.
         """
         names.parse_config_name(name)
-        await self._configs.delete(name)
+        revision = await self._configs.delete(name)
+        await self._config_mirror.wait_for(revision, timeout_s=CAUGHT_UP_TIMEOUT_S)
 
     async def _change_spec(
         self, source: str, change: Callable[[ComponentSpec], ComponentSpec]

@@ -253,13 +253,20 @@ def parse_config(data: bytes) -> dict[str, str]:
 
 
 def uptime_human(seconds: int) -> str:
-    """``1h 2m 3s``, as the Rust crate humantime prints it."""
-    units = (("day", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+    """``1h 2m 3s``, as the Rust crate humantime prints it: its year has 365.25 days."""
+    units = (
+        ("year", 31_557_600),
+        ("month", 2_630_016),
+        ("day", 86_400),
+        ("h", 3_600),
+        ("m", 60),
+        ("s", 1),
+    )
     parts = []
     for unit, size in units:
         count, seconds = divmod(seconds, size)
         if count:
-            parts.append(f"{count}{unit}{'s' if unit == 'day' and count > 1 else ''}")
+            parts.append(f"{count}{unit}{'s' if count > 1 and len(unit) > 1 else ''}")
     return " ".join(parts) or "0s"
 
 

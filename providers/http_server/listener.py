@@ -262,6 +262,8 @@ class _Protocol(HttpToolsProtocol):
         """The request being answered, or answered last; those behind it wait in the pipeline."""
         self._request: asyncio.Task[None] | None = None
         """Runs the application for it."""
+        self._response: _OneWrite | None = None
+        """Takes its response."""
         self._receiving_body = False
         self._head_since: float | None = None
         self._lingering_since: float | None = None
@@ -327,6 +329,8 @@ class _Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         # Not uvicorn's own, which would set a timer for every idle moment of every connection.
         self.server_state.total_requests += 1
+        if self._response is not None:
+            self._response.flush()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -375,6 +379,8 @@ class _Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        self._response = _OneWrite(cycle)
+        cycle.transport = self._response  # type: ignore[assignment]
         self._request = self.server_state.requests.spawn(cycle.run_asgi(app), name="http request")
 
     def _is_busy(self) -> bool:
@@ -396,6 +402,41 @@ class _Protocol(HttpToolsProtocol):
         if not (self._receiving_body and self.cycle.response_started):
             self.transport.write(self._refusal)
         self.transport.close()
+
+
+class _OneWrite:
+    """What a request's cycle uses of its transport, keeping the head back until its body comes.
+
+    Apart they would be two system calls, and wake the client twice, the first time for nothing.
+    """
+
+    __slots__ = ("_cycle", "_head", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        # What comes before the response is an interim "100 Continue", which the client waits for.
+        if self._cycle.response_started and not self._head:
+            self._head = data
+        else:
+            self._transport.write(self._head + data)
+            self._head = b""
+
+    def flush(self) -> None:
+        """Send a head that has no body."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 def _is_over(since: float | None, time_s: float, now: float) -> bool:

@@ -112,7 +112,7 @@ async def test_a_request_over_its_limit_is_an_error_of_the_host_call(load: Load)
 
 async def test_a_response_over_its_limit_ends_the_call_with_both_figures(load: Load) -> None:
     call = execution(await load("shouts"), b"x", limits=CallLimits(response_bytes=PAGE - 1))
-    with pytest.raises(errors.PayloadTooLarge) as caught:
+    with pytest.raises(errors.ActorError, match="over the limit") as caught:
         await run(call)
     assert caught.value.detail == {"size": PAGE, "limit": PAGE - 1}
 

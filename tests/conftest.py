@@ -1,0 +1,74 @@
+"""Fixtures for every test: a lattice of its own on a shared nats-server, and a check for leaks."""
+
+import asyncio
+import inspect
+import os
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from lattice import errors
+from lattice.bus import Bus
+from lattice.bus.server import NatsServer
+from tests.support.nats_server import connected
+
+LEAVING_S = 2.0
+"""How long tasks that were cancelled at the end of a test may take to unwind."""
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> None:
+    """Fail an asynchronous test that leaves tasks behind."""
+    function = getattr(request, "function", None)
+    if inspect.iscoroutinefunction(getattr(function, "hypothesis", None) or function):
+        request.getfixturevalue("no_task_left_over")
+
+
+@pytest.fixture
+async def no_task_left_over() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LEAVING_S
+    while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
+        if loop.time() > deadline:
+            pytest.fail(f"tasks left over: {sorted(map(repr, left))}")
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsServer]:
+    """One nats-server for all tests that leave it alone; ``nats_server()`` gives one to break.
+
+    It lives on an event loop of its own, as each test has another one. A missing binary skips the
+    test, but fails it where ``CI`` is set.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="nats-server", daemon=True)
+    thread.start()
+    try:
+        server = asyncio.run_coroutine_threadsafe(NatsServer.start(), loop).result()
+        yield server
+        asyncio.run_coroutine_threadsafe(server.aclose(), loop).result()
+    except errors.NotFound as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(error.text)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+async def bus(nats: NatsServer) -> AsyncIterator[Bus]:
+    async with connected(nats) as bus:
+        yield bus
+
+
+@pytest.fixture
+def lattice_name() -> str:
+    """A lattice that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,19 @@
+"""Waiting for something that another task or process is about to do, with a bound."""
+
+import asyncio
+from collections.abc import Callable
+
+PATIENCE_S = 10.0
+"""Far beyond what any of it takes on an idle machine; only a failing test waits so long."""
+
+
+async def eventually(condition: Callable[[], object], *, timeout_s: float = PATIENCE_S) -> None:
+    """Return once ``condition()`` is true.
+
+    Raises:
+        AssertionError: it did not come true in time.
+    """
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.005)

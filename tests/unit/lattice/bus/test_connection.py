@@ -1,0 +1,29 @@
+import pytest
+
+from lattice.bus import NatsSettings
+from lattice.bus.connection import without_credentials
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+        ("nats://user:pass@host:4222", "nats://host:4222"),
+        ("user:p@ss@host", "nats://host"),
+        ("tls://token@[::1]:4222", "tls://[::1]:4222"),
+        ("localhost", "nats://localhost"),
+        ("wss://user:pass@host/path", "wss://host/path"),
+        ("nats://[::1", "nats://[::1"),
+        ("", "nats://"),
+    ],
+)
+def test_a_url_is_shown_without_its_credentials(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown
+
+
+def test_settings_show_no_secrets() -> None:
+    settings = NatsSettings(
+        servers=("nats://user:geheim@host",), user_jwt="geheim", user_seed="geheim"
+    )
+
+    assert "geheim" not in repr(settings)

@@ -1,0 +1,27 @@
+"""The reference page of the command line is complete."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lattice.cli import output
+from tests.unit.lattice.cli.test_main import COMMANDS
+
+PAGE = (Path(__file__).parents[4] / "docs" / "cli.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_page_has_every_command(name: str) -> None:
+    assert f"`lattice {name}" in PAGE
+
+
+def test_the_page_has_the_exit_status_of_every_error_code() -> None:
+    section = PAGE.partition("## Exit status")[2].partition("##")[0]
+    shown = {
+        code: int(status)
+        for status, codes in re.findall(r"^\| (\d+) \|.*\|(.*)\|$", section, re.MULTILINE)
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+
+    assert shown == output.EXIT_STATUS

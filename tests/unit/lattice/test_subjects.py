@@ -1,0 +1,104 @@
+"""Subjects are wasmCloud's to the letter, and parsing undoes building."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lattice import errors, subjects
+from lattice.subjects import ControlSubject
+
+tokens = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
+
+WASMCLOUDS = {
+    "wasmbus.ctl.v1.default.host.ping": subjects.control("default", "host", "ping"),
+    "wasmbus.ctl.v1.x.component.scale.NABC": subjects.control("x", "component", "scale", "NABC"),
+    "wasmbus.ctl.v1.x.link": subjects.control("x", "link"),
+    "wasmbus.evt.default.component_scaled": subjects.event("default", "component_scaled"),
+    "wasmbus.rpc.default.kv.linkdefs.put": subjects.link_put("default", "kv"),
+    "wasmbus.rpc.default.kv.linkdefs.del": subjects.link_delete("default", "kv"),
+    "wasmbus.rpc.default.kv.health": subjects.provider_health("default", "kv"),
+    "wasmbus.rpc.default.kv.health.NABC": subjects.provider_health("default", "kv", "NABC"),
+    "wasmbus.rpc.default.kv.default.shutdown": subjects.provider_shutdown("default", "kv"),
+    "wasmbus.rpc.default.kv.config.update": subjects.config_update("default", "kv"),
+    "LATTICEDATA_default": subjects.state_bucket("default"),
+    "CONFIGDATA_default": subjects.config_bucket("default"),
+    "COMPONENT_http-hello": subjects.component_key("http-hello"),
+}
+
+OURS = {
+    "wasmbus.rpc.default.echo.call.caller": subjects.call("default", "echo", "caller"),
+    "wasmbus.rpc.default.echo.call.*": subjects.calls("default", "echo"),
+    "default.echo": subjects.queue_group("default", "echo"),
+    "wasmbus.msg.default.echo.Echo.Say": subjects.door("default", "echo", "Echo.Say"),
+    "wasmbus.msg.default.echo.>": subjects.doors("default", "echo"),
+    "lattice.evt.default.host_draining": subjects.own_event("default", "host_draining"),
+    "lattice.beat.default.NABC": subjects.beat("default", "NABC"),
+}
+
+
+@pytest.mark.parametrize(("expected", "built"), (WASMCLOUDS | OURS).items())
+def test_subjects_are_spelled_as_published(expected: str, built: str) -> None:
+    assert built == expected
+
+
+@given(tokens, tokens, tokens, st.none() | tokens)
+def test_a_control_subject_is_taken_apart_as_it_was_built(
+    lattice: str, noun: str, verb: str, name: str | None
+) -> None:
+    parts = (noun, verb) if name is None else (noun, verb, name)
+
+    assert subjects.parse_control(lattice, subjects.control(lattice, *parts)) == ControlSubject(
+        noun, verb, name
+    )
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "wasmbus.ctl.v1.default.host",
+        "wasmbus.ctl.v1.default.config.put.dotted.name",
+        "wasmbus.ctl.v1.other.host.ping",
+        "wasmbus.ctl.v1.default",
+        "host.ping",
+        "",
+    ],
+)
+def test_other_subjects_are_unsupported_in_wasmclouds_words(subject: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"^unsupported subject$"):
+        subjects.parse_control("default", subject)
+
+
+@given(tokens, tokens, tokens)
+def test_a_call_names_its_caller(lattice: str, target: str, source: str) -> None:
+    assert subjects.caller_of(subjects.call(lattice, target, source)) == source
+
+
+@given(tokens, tokens, st.lists(tokens, min_size=1, max_size=4).map(".".join))
+def test_the_door_names_its_operation_dots_and_all(
+    lattice: str, target: str, operation: str
+) -> None:
+    subject = subjects.door(lattice, target, operation)
+
+    assert subjects.operation_of(lattice, target, subject) == operation
+
+
+@given(tokens)
+def test_a_component_key_names_its_source(source: str) -> None:
+    assert subjects.component_of(subjects.component_key(source)) == source
+
+
+@pytest.mark.parametrize("key", ["CLAIMS_x", "LINKDEF_x", "", "component_x", "COMPONENT_"])
+def test_other_keys_have_no_source(key: str) -> None:
+    assert subjects.component_of(key) is None
+
+
+@pytest.mark.parametrize("lattice", ["", "a.b", "a b", "*"])
+def test_a_bucket_needs_the_name_of_a_lattice(lattice: str) -> None:
+    for bucket in (
+        subjects.state_bucket,
+        subjects.config_bucket,
+        subjects.artefact_bucket,
+        subjects.payload_bucket,
+    ):
+        with pytest.raises(errors.InvalidRequest):
+            bucket(lattice)
