@@ -1,8 +1,10 @@
-"""HTTP to an actor in the same host, against the same server answering by itself."""
+"""HTTP to an actor in the same host, against the same server answering without an actor."""
 
 import asyncio
 import socket
+import statistics
 import sys
+from contextlib import AsyncExitStack
 
 import httpx
 
@@ -14,57 +16,73 @@ from tests.bench.report import Row, median_row
 ROUNDS = 5
 SECONDS = 2
 CONNECTIONS = 32
-
-BARE_SERVER = "tests.bench.bare_http_server"
+PEERS = ("provider", "uvicorn")
 
 
 async def measure() -> list[Row]:
-    bare_port, actor_port = _free_port(), _free_port()
-    server = await NatsServer.start()
-    try:
-        async with (
-            child(sys.executable, "-m", BARE_SERVER, str(bare_port)),
-            host(server.url, "bench") as runner,
-        ):
-            await runner.start_actor("echo", count=CONNECTIONS * 2)
-            await runner.start_provider("lattice+builtin://http-server", "http")
-            await runner.client.put_config("bench", {"address": f"127.0.0.1:{actor_port}"})
-            await runner.client.put_link(
-                control.Link(
-                    source_id="http",
-                    target="echo",
-                    wit_namespace="wasmcloud",
-                    wit_package="httpserver",
-                    source_config=["bench"],
-                )
+    """Interleaved rounds, so that a slow moment of the machine hits all of them."""
+    ports = {name: _free_port() for name in (*PEERS, "actor")}
+    async with AsyncExitStack() as stack:
+        server = await NatsServer.start()
+        stack.push_async_callback(server.aclose)
+        for name in PEERS:
+            command = (sys.executable, "-m", "tests.bench.http_peers", name, str(ports[name]))
+            await stack.enter_async_context(child(*command))
+        runner = await stack.enter_async_context(host(server.url, "bench"))
+        await runner.start_actor("echo", count=CONNECTIONS * 2)
+        await runner.start_provider("lattice+builtin://http-server", "http")
+        await runner.client.put_config("bench", {"address": f"127.0.0.1:{ports['actor']}"})
+        await runner.client.put_link(
+            control.Link(
+                source_id="http",
+                target="echo",
+                wit_namespace="wasmcloud",
+                wit_package="httpserver",
+                source_config=["bench"],
             )
-            bare, actor = (f"http://127.0.0.1:{port}/" for port in (bare_port, actor_port))
-            await _wait_answering(bare)
-            await _wait_answering(actor)
-            ratios, rates = [], []
-            for _ in range(ROUNDS):
-                bare_rate = await wrk(bare, connections=CONNECTIONS, seconds=SECONDS)
-                rates.append(await wrk(actor, connections=CONNECTIONS, seconds=SECONDS))
-                ratios.append(rates[-1] / bare_rate)
-    finally:
-        await server.aclose()
+        )
+        rates: dict[str, list[float]] = {name: [] for name in ports}
+        for port in ports.values():
+            await _wait_answering(_url(port))
+        for _ in range(ROUNDS):
+            for name, port in ports.items():
+                rates[name].append(await wrk(_url(port), connections=CONNECTIONS, seconds=SECONDS))
+    return _rows(rates)
+
+
+def _rows(rates: dict[str, list[float]]) -> list[Row]:
+    shared = f"wrk, {CONNECTIONS} connections, one core for the server"
+    provider_rate, uvicorn_rate = (statistics.median(rates[name]) for name in PEERS)
     return [
         median_row(
-            ratios,
+            [a / b for a, b in zip(rates["actor"], rates["provider"], strict=True)],
             id="http_actor_throughput",
             unit="x",
             goal=0.5,
             better="higher",
-            against="the same HTTP server answering the same bytes without an actor",
+            against="the same HTTP server with a plain function in the place of the actor"
+            f" ({provider_rate:.0f} requests/s)",
         ),
         median_row(
-            rates,
+            [a / b for a, b in zip(rates["actor"], rates["uvicorn"], strict=True)],
+            id="http_actor_against_uvicorn",
+            unit="x",
+            better="higher",
+            against="stock uvicorn with the smallest ASGI application"
+            f" ({uvicorn_rate:.0f} requests/s)",
+        ),
+        median_row(
+            rates["actor"],
             id="http_actor_rate",
             unit="requests/s",
             better="higher",
-            against=f"wrk, {CONNECTIONS} connections, a fresh instance per request",
+            against=f"{shared}, a fresh instance per request",
         ),
     ]
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/"
 
 
 def _free_port() -> int:

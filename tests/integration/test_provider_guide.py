@@ -18,7 +18,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "providers" / "writing.md"
 
 
 def greeter_class() -> Any:
-    code = re.search(r"```python\n(.*?)```", GUIDE.read_text(), re.S)
+    code = re.search(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     assert code
     namespace: dict[str, Any] = {}
     exec(compile(code[1], str(GUIDE), "exec"), namespace)

@@ -1,0 +1,658 @@
+"""The bus against a real nats-server: what it promises while all is well, and when it isn't."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from lattice import errors, limits
+from lattice.bus import Bus, Message, NatsSettings
+from lattice.bus import connection as bus_connection
+from lattice.bus.server import NatsServer
+from tests.support.configured_nats import Account, configured_nats
+from tests.support.eventually import eventually
+from tests.support.nats_server import connected, nats_server
+from tests.support.proxy import Proxy
+
+PING_INTERVAL_S = 0.2
+
+NOWHERE = "nats://127.0.0.1:1"
+"""Nothing listens there."""
+
+
+def by(seconds: float) -> float:
+    """A deadline on this loop's clock."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def echo(bus: Bus) -> Callable[[Message], Awaitable[None]]:
+    async def answer(message: Message) -> None:
+        await bus.publish(message.reply, message.data)
+
+    return answer
+
+
+async def silence(message: Message) -> None:
+    """Never answers."""
+
+
+def port_of(server: NatsServer) -> int:
+    return int(server.url.rpartition(":")[2])
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that notice a silent server in less than a second."""
+    monkeypatch.setattr(bus_connection, "PING_INTERVAL_S", PING_INTERVAL_S)
+
+
+@pytest.fixture
+async def proxy(nats: NatsServer) -> AsyncIterator[Proxy]:
+    async with Proxy(nats.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def proxied(proxy: Proxy, impatient: None) -> AsyncIterator[Bus]:
+    """A bus whose connection the proxy can break."""
+    bus = await Bus.connect(NatsSettings(servers=(proxy.url,)), name="proxied")
+    yield bus
+    proxy.thaw()
+    await bus.aclose()
+
+
+async def raw_publish(server: NatsServer, protocol: bytes) -> None:
+    """Send bytes as a client that checks nothing, and wait until the server has read them."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    await reader.readline()
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n' + protocol + b"PING\r\n")
+    while (await reader.readline()).strip() != b"PONG":
+        pass
+    writer.close()
+    await writer.wait_closed()
+
+
+class TestRequests:
+    async def test_a_request_is_answered(self, bus: Bus, lattice_name: str) -> None:
+        await bus.subscribe(f"{lattice_name}.echo", echo(bus))
+
+        answer = await bus.request(f"{lattice_name}.echo", b"hi", deadline=by(5))
+
+        assert answer.data == b"hi"
+
+    async def test_headers_arrive(self, bus: Bus, lattice_name: str) -> None:
+        seen: list[dict[str, str] | None] = []
+
+        async def note(message: Message) -> None:
+            seen.append(message.headers)
+
+        await bus.subscribe(lattice_name, note)
+        await bus.publish(lattice_name, b"x", headers={"Lattice-Timeout-Ms": "5"})
+        await bus.flush()
+
+        await eventually(lambda: seen == [{"Lattice-Timeout-Ms": "5"}])
+
+    async def test_nobody_listening_is_told_at_once(self, bus: Bus, lattice_name: str) -> None:
+        with pytest.raises(errors.NotRunning):
+            await bus.request(f"{lattice_name}.nobody", deadline=by(3600))
+
+    async def test_an_empty_answer_is_an_answer(self, bus: Bus, lattice_name: str) -> None:
+        await bus.subscribe(lattice_name, echo(bus))
+
+        assert (await bus.request(lattice_name, b"", deadline=by(5))).data == b""
+
+    async def test_no_answer_by_the_deadline(self, bus: Bus, lattice_name: str) -> None:
+        await bus.subscribe(lattice_name, silence)
+
+        with pytest.raises(errors.DeadlineExceeded):
+            await bus.request(lattice_name, deadline=by(0.02))
+        assert not bus._pending
+
+    async def test_a_deadline_that_has_passed_sends_nothing(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        seen: list[Message] = []
+
+        async def note(message: Message) -> None:
+            seen.append(message)
+
+        await bus.subscribe(lattice_name, note)
+
+        with pytest.raises(errors.DeadlineExceeded):
+            await bus.request(lattice_name, deadline=by(-1))
+        await bus.flush()
+        assert not seen
+
+    async def test_cancelling_leaves_nothing_pending(self, bus: Bus, lattice_name: str) -> None:
+        await bus.subscribe(lattice_name, silence)
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await bus.request(lattice_name, deadline=by(3600))
+
+        assert not bus._pending
+
+    async def test_late_and_duplicate_answers_are_ignored(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+            if message.data == b"twice":
+                await bus.publish(message.reply, b"first")
+                await bus.publish(message.reply, b"second")
+
+        await bus.subscribe(lattice_name, hold)
+        with pytest.raises(errors.DeadlineExceeded):
+            await bus.request(lattice_name, b"late", deadline=by(0.02))
+        await eventually(lambda: held)
+        await bus.publish(held[0].reply, b"too late")
+
+        answer = await bus.request(lattice_name, b"twice", deadline=by(5))
+        again = await bus.request(lattice_name, b"twice", deadline=by(5))
+
+        assert (answer.data, again.data) == (b"first", b"first")
+
+    async def test_a_payload_over_the_servers_limit_names_both_numbers(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        with pytest.raises(errors.PayloadTooLarge) as caught:
+            await bus.publish(lattice_name, bytes(bus.max_payload + 1))
+
+        assert caught.value.detail == {"size": bus.max_payload + 1, "limit": bus.max_payload}
+
+    async def test_pending_requests_are_bounded(
+        self, bus: Bus, lattice_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits, "CALLS_PENDING_MAX", 0)
+
+        with pytest.raises(errors.Overloaded):
+            await bus.request(lattice_name, deadline=by(5))
+
+    async def test_request_many_gathers_what_comes_in_time(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        for _ in range(3):
+            await bus.subscribe(lattice_name, echo(bus))
+
+        answers = await bus.request_many(lattice_name, b"hi", timeout_s=0.2)
+
+        assert [answer.data for answer in answers] == [b"hi"] * 3
+
+    async def test_request_many_stops_at_the_number_wanted(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        for _ in range(3):
+            await bus.subscribe(lattice_name, echo(bus))
+
+        assert await bus.request_many(lattice_name, b"hi", timeout_s=3600, stop_after=1)
+
+    async def test_request_many_ends_at_once_when_nobody_listens(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        assert await bus.request_many(lattice_name, timeout_s=3600) == []
+
+
+class TestSubscriptions:
+    async def test_a_queue_group_shares_messages(self, nats: NatsServer, lattice_name: str) -> None:
+        async with connected(nats) as one, connected(nats) as other:
+            counts = {one: 0, other: 0}
+
+            async def listen(bus: Bus) -> None:
+                async def count(message: Message) -> None:
+                    counts[bus] += 1
+
+                await bus.subscribe(lattice_name, count, queue="group")
+                await bus.flush()
+
+            await listen(one)
+            await listen(other)
+            for _ in range(200):
+                await one.publish(lattice_name, b"x")
+
+            await eventually(lambda: sum(counts.values()) == 200)
+            assert min(counts.values()) > 0
+
+    async def test_draining_hands_over_what_had_arrived(
+        self, bus: Bus, nats: NatsServer, lattice_name: str
+    ) -> None:
+        seen = 0
+
+        async def slow(message: Message) -> None:
+            nonlocal seen
+            await asyncio.sleep(0)
+            seen += 1
+
+        subscription = await bus.subscribe(lattice_name, slow)
+        await bus.flush()
+        async with connected(nats) as sender:
+            for _ in range(500):
+                await sender.publish(lattice_name, b"x")
+            await sender.flush()
+
+        await subscription.drain()
+
+        assert seen == 500
+
+    async def test_ending_twice_is_harmless(self, bus: Bus, lattice_name: str) -> None:
+        subscription = await bus.subscribe(lattice_name, silence)
+
+        await subscription.drain()
+        await subscription.drain()
+        await subscription.unsubscribe()
+
+    async def test_a_failing_callback_does_not_end_the_subscription(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        async def fail_first(message: Message) -> None:
+            if message.data == b"fail":
+                raise ValueError("no")
+            await bus.publish(message.reply, b"fine")
+
+        await bus.subscribe(lattice_name, fail_first)
+        await bus.publish(lattice_name, b"fail")
+
+        assert (await bus.request(lattice_name, b"x", deadline=by(5))).data == b"fine"
+
+    async def test_a_subscription_ended_while_disconnected_stays_ended(
+        self, proxied: Bus, proxy: Proxy, bus: Bus, lattice_name: str
+    ) -> None:
+        seen: list[bytes] = []
+
+        async def note(message: Message) -> None:
+            seen.append(message.data)
+
+        drained = await proxied.subscribe(lattice_name, note)
+        unsubscribed = await proxied.subscribe(lattice_name, note)
+        await proxied.flush()
+        proxy.refusing = True
+        proxy.drop()
+        await eventually(lambda: not proxied.is_connected)
+        await drained.drain()
+        await unsubscribed.unsubscribe()
+        proxy.refusing = False
+        await eventually(lambda: proxied.is_connected)
+        await proxied.flush()
+
+        await bus.publish(lattice_name, b"x")
+        await bus.flush()
+        await proxied.flush()
+
+        assert not seen
+
+
+class TestStrangers:
+    @pytest.mark.parametrize(
+        "protocol",
+        [
+            pytest.param(b"PUB SUBJECT.\xff\xfe 1\r\nx\r\n", id="subject is not UTF-8"),
+            pytest.param(b"PUB SUBJECT.x \xff 1\r\nx\r\n", id="reply is not UTF-8"),
+            pytest.param(
+                b"HPUB SUBJECT.x 21 22\r\nNATS/1.0 \xff\xff\xff 1234\r\n\r\nx\r\n",
+                id="status is not UTF-8",
+            ),
+            pytest.param(b"HPUB SUBJECT.x 14 15\r\nNATS/1.0\xff\xff\r\n\r\nx\r\n", id="bad header"),
+        ],
+    )
+    async def test_a_message_that_cannot_be_read_does_not_deafen_the_connection(
+        self, bus: Bus, nats: NatsServer, lattice_name: str, protocol: bytes
+    ) -> None:
+        await bus.subscribe(f"{lattice_name}.>", echo(bus))
+        await bus.flush()
+
+        await raw_publish(nats, protocol.replace(b"SUBJECT", lattice_name.encode()))
+
+        answer = await bus.request(f"{lattice_name}.fine", b"hi", deadline=by(5))
+        assert answer.data == b"hi"
+
+
+class TestLosses:
+    async def test_a_request_in_flight_fails_as_soon_as_the_server_is_gone(
+        self, lattice_name: str
+    ) -> None:
+        async with nats_server() as server, connected(server) as bus:
+            await bus.subscribe(lattice_name, silence)
+            async with asyncio.TaskGroup() as group:
+                requests = [
+                    group.create_task(failure(bus.request(lattice_name, deadline=by(3600))))
+                    for _ in range(10)
+                ]
+                await eventually(lambda: len(bus._pending) == 10)
+                os.kill(server.pid, signal.SIGKILL)
+
+            assert {type(request.result()) for request in requests} == {errors.Unavailable}
+            assert not bus._pending
+
+            with pytest.raises(errors.Unavailable):
+                await bus.publish(lattice_name, b"x")
+            with pytest.raises(errors.Unavailable):
+                await bus.request(lattice_name, deadline=by(3600))
+            with pytest.raises(errors.Unavailable):
+                await bus.flush()
+
+    async def test_what_was_sent_while_disconnected_is_never_delivered(
+        self, proxied: Bus, proxy: Proxy, bus: Bus, lattice_name: str
+    ) -> None:
+        seen: list[bytes] = []
+
+        async def note(message: Message) -> None:
+            seen.append(message.data)
+
+        await bus.subscribe(lattice_name, note)
+        await bus.flush()
+        proxy.freeze()
+        for _ in range(40):
+            # More than the socket's own buffers take: some of it stays with the client.
+            error = await failure(proxied.request(lattice_name, bytes(900_000), deadline=by(0.05)))
+            assert isinstance(error, errors.DeadlineExceeded | errors.Unavailable)
+            if not proxied.is_connected:
+                break
+        await eventually(lambda: not proxied.is_connected)
+        proxy.drop()
+        proxy.thaw()
+        await eventually(lambda: proxied.is_connected)
+        await proxied.publish(lattice_name, b"now")
+
+        await eventually(lambda: seen[-1:] == [b"now"])
+        assert b"" not in seen
+        assert len(seen) < 40
+
+    @pytest.mark.parametrize("size", [10, 900_000], ids=["idle", "with full buffers"])
+    async def test_a_frozen_connection_is_noticed_and_given_up(
+        self, proxied: Bus, proxy: Proxy, lattice_name: str, size: int
+    ) -> None:
+        await proxied.subscribe(lattice_name, echo(proxied))
+        await proxied.flush()
+        proxy.freeze()
+
+        outcomes = await asyncio.gather(
+            *(
+                failure(proxied.request(lattice_name, bytes(size), deadline=by(3600)))
+                for _ in range(30)
+            )
+        )
+
+        assert {type(outcome) for outcome in outcomes} == {errors.Unavailable}
+        assert not proxied._pending
+
+    async def test_a_publisher_waiting_for_the_socket_keeps_its_deadline(
+        self, proxy: Proxy, lattice_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Bus.flush, "__defaults__", (0.1,))
+        bus = await Bus.connect(NatsSettings(servers=(proxy.url,)), name="frozen")
+        proxy.freeze()
+
+        outcomes = await asyncio.gather(
+            *(
+                failure(bus.request(lattice_name, bytes(900_000), deadline=by(0.2)))
+                for _ in range(30)
+            )
+        )
+
+        assert {type(outcome) for outcome in outcomes} == {errors.DeadlineExceeded}
+        await bus.aclose()
+
+    async def test_closing_does_not_wait_for_a_frozen_peer(
+        self, proxy: Proxy, lattice_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bus = await Bus.connect(NatsSettings(servers=(proxy.url,)), name="frozen")
+        monkeypatch.setattr(Bus.flush, "__defaults__", (0.1,))
+        proxy.freeze()
+        async with asyncio.TaskGroup() as group:
+            waiting = [
+                group.create_task(
+                    failure(bus.request(lattice_name, bytes(900_000), deadline=by(3600)))
+                )
+                for _ in range(30)
+            ]
+            await eventually(lambda: len(bus._pending) == 30)
+
+            async with asyncio.timeout(5):
+                await bus.aclose()
+
+        assert {type(request.result()) for request in waiting} == {errors.Unavailable}
+        await bus.aclose()
+
+    async def test_a_reconnection_restores_subscriptions_and_tells(
+        self, proxied: Bus, proxy: Proxy, lattice_name: str
+    ) -> None:
+        told = 0
+
+        def notice() -> None:
+            nonlocal told
+            told += 1
+
+        proxied.on_reconnect(notice)
+        await proxied.subscribe(lattice_name, echo(proxied))
+        for _ in range(3):
+            before = told
+            proxy.drop()
+            await eventually(lambda: told == before + 1)  # noqa: B023 - awaited here
+
+            answer = await proxied.request(lattice_name, b"hi", deadline=by(5))
+            assert answer.data == b"hi"
+
+    async def test_a_slow_network_is_not_a_lost_one(
+        self, proxied: Bus, proxy: Proxy, lattice_name: str
+    ) -> None:
+        await proxied.subscribe(lattice_name, echo(proxied))
+        proxy.delay_s = PING_INTERVAL_S / 4
+
+        for _ in range(8):
+            await proxied.request(lattice_name, b"hi", deadline=by(5))
+
+        assert proxied.is_connected
+
+    async def test_a_server_that_came_back_is_found(
+        self, tmp_path: Path, lattice_name: str
+    ) -> None:
+        async with nats_server(store_dir=tmp_path) as server:
+            port = port_of(server)
+            bus = await Bus.connect(NatsSettings(servers=(server.url,)), name="survivor")
+            await bus.subscribe(lattice_name, echo(bus))
+        await eventually(lambda: not bus.is_connected)
+
+        async with nats_server(store_dir=tmp_path, port=port):
+            await eventually(lambda: bus.is_connected)
+            assert (await bus.request(lattice_name, b"hi", deadline=by(5))).data == b"hi"
+            await bus.aclose()
+
+    async def test_credentials_that_fail_for_a_while_do_not_end_the_connection(
+        self, tmp_path: Path
+    ) -> None:
+        async with configured_nats(tmp_path, only_user("good")) as url:
+            bus = await Bus.connect(NatsSettings(servers=(as_user(url, "good"),)), name="test")
+        port = int(url.rpartition(":")[2])
+
+        async with configured_nats(tmp_path, only_user("other"), port=port):
+            attempts = bus._client._server_pool[0]
+            await eventually(lambda: attempts.reconnects >= 2)
+        async with configured_nats(tmp_path, only_user("good"), port=port):
+            await eventually(lambda: bus.is_connected)
+            await bus.flush()
+            await bus.aclose()
+
+    async def test_a_complaint_of_the_server_does_not_end_the_connection(
+        self, tmp_path: Path, lattice_name: str
+    ) -> None:
+        async with configured_nats(tmp_path, "max_control_line: 512") as url:
+            bus = await Bus.connect(NatsSettings(servers=(url,)), name="test")
+            await bus.subscribe(lattice_name, echo(bus))
+            await bus.publish("x" * 1000, b"longer than the server takes")
+
+            await eventually(lambda: bus._client.stats["reconnects"] == 1)
+            assert (await bus.request(lattice_name, b"hi", deadline=by(5))).data == b"hi"
+            await bus.aclose()
+
+
+class TestAccess:
+    async def test_the_right_password_is_let_in(self, tmp_path: Path) -> None:
+        async with configured_nats(tmp_path, only_user("good")) as url:
+            bus = await Bus.connect(NatsSettings(servers=(as_user(url, "good"),)), name="test")
+            assert bus.settings.public_url == url
+            await bus.aclose()
+
+    async def test_wrong_credentials_are_denied_and_not_repeated(self, tmp_path: Path) -> None:
+        async with configured_nats(tmp_path, only_user("good")) as url:
+            settings = NatsSettings(servers=(as_user(url, "geheim"),))
+
+            with pytest.raises(errors.Denied) as caught:
+                await Bus.connect(settings, name="test")
+
+        assert "geheim" not in str(caught.value)
+
+    async def test_a_forbidden_subject_leaves_the_connection_working(
+        self, tmp_path: Path, lattice_name: str
+    ) -> None:
+        users = """
+            authorization { users: [{
+                user: u, password: p,
+                permissions: { publish: { allow: ["allowed.>", "_INBOX.>"] } }
+            }] }"""
+        async with configured_nats(tmp_path, users) as url:
+            bus = await Bus.connect(NatsSettings(servers=(as_user(url, "p"),)), name="test")
+            await bus.subscribe("allowed.echo", echo(bus))
+
+            with pytest.raises(errors.DeadlineExceeded):
+                await bus.request(f"forbidden.{lattice_name}", deadline=by(0.1))
+
+            assert (await bus.request("allowed.echo", b"hi", deadline=by(5))).data == b"hi"
+            await bus.aclose()
+
+    async def test_a_user_of_an_operators_account_is_let_in(self, tmp_path: Path) -> None:
+        account = Account()
+        async with configured_nats(tmp_path, account.configuration) as url:
+            settings = NatsSettings(
+                servers=(url,), user_jwt=account.user_jwt, user_seed=account.user_seed
+            )
+            bus = await Bus.connect(settings, name="test")
+            await bus.flush()
+            await bus.aclose()
+
+        assert account.user_seed not in repr(settings)
+
+    async def test_a_credentials_file_is_read_again_when_reconnecting(self, tmp_path: Path) -> None:
+        account = Account()
+        file = tmp_path / "user.creds"
+        file.write_text(account.credentials)
+        async with configured_nats(tmp_path, account.configuration) as url:
+            settings = NatsSettings(servers=(url,), credentials_file=str(file))
+            bus = await Bus.connect(settings, name="test")
+            file.write_text("half-written")
+        async with configured_nats(
+            tmp_path, account.configuration, port=int(url.rpartition(":")[2])
+        ):
+            attempts = bus._client._server_pool[0]
+            await eventually(lambda: attempts.reconnects >= 2)
+            file.write_text(account.credentials)
+            await eventually(lambda: bus.is_connected)
+            await bus.flush()
+            await bus.aclose()
+
+    async def test_a_key_that_the_server_does_not_know_is_denied(self, tmp_path: Path) -> None:
+        async with configured_nats(tmp_path, Account().configuration) as url:
+            stranger = Account()
+            settings = NatsSettings(
+                servers=(url,), user_jwt=stranger.user_jwt, user_seed=stranger.user_seed
+            )
+            with pytest.raises(errors.Denied):
+                await Bus.connect(settings, name="test")
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            NatsSettings(user_jwt="a.b.c", user_seed="SUNOTASEED"),
+            NatsSettings(credentials_file="/nonexistent/user.creds"),
+            NatsSettings(tls_ca_file="/nonexistent/ca.pem"),
+            NatsSettings(tls_ca_file=__file__),
+        ],
+        ids=["seed", "credentials file", "missing CA", "CA that is none"],
+    )
+    async def test_unreadable_credentials_are_the_users_to_mend(
+        self, settings: NatsSettings
+    ) -> None:
+        with pytest.raises(errors.InvalidRequest) as caught:
+            await Bus.connect(settings, name="test")
+
+        assert "SUNOTASEED" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "server",
+        [
+            NOWHERE,
+            "nats://geheim:geheim@127.0.0.1:1",
+            "127.0.0.1:1",
+            "nats://[::1",
+            "nats://host:port",
+            "nats://nowhere.invalid:4222",
+            "",
+        ],
+    )
+    async def test_a_wrong_address_is_told_without_its_password(self, server: str) -> None:
+        with pytest.raises(errors.Unavailable) as caught:
+            await Bus.connect(NatsSettings(servers=(server,)), name="test")
+
+        assert "lattice up" in str(caught.value)
+        assert "geheim" not in str(caught.value)
+
+    async def test_something_else_than_nats_is_not_taken_for_it(self) -> None:
+        async def speak_http(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(speak_http, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server:
+            with pytest.raises(errors.Unavailable):
+                await Bus.connect(NatsSettings(servers=(f"nats://127.0.0.1:{port}",)), name="test")
+
+    async def test_a_server_that_accepts_and_stays_silent_is_given_up(
+        self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bus_connection, "CONNECT_TIMEOUT_S", 0.2)
+        proxy.freeze()
+
+        with pytest.raises(errors.Unavailable):
+            await Bus.connect(NatsSettings(servers=(proxy.url,)), name="test")
+
+    async def test_the_first_server_that_answers_is_used(self, nats: NatsServer) -> None:
+        bus = await Bus.connect(NatsSettings(servers=(NOWHERE, nats.url)), name="test")
+
+        await bus.flush()
+        await bus.aclose()
+
+    async def test_a_malformed_second_server_is_told(self, nats: NatsServer) -> None:
+        with pytest.raises(errors.Unavailable):
+            await Bus.connect(NatsSettings(servers=(nats.url, "nats://[::1")), name="test")
+
+    async def test_without_jetstream_the_remedy_is_named(
+        self, tmp_path: Path, lattice_name: str
+    ) -> None:
+        async with configured_nats(tmp_path) as url:
+            bus = await Bus.connect(NatsSettings(servers=(url,)), name="test")
+            with pytest.raises(errors.Unavailable, match="--jetstream"):
+                await bus.bucket(lattice_name)
+            with pytest.raises(errors.Unavailable, match="--jetstream"):
+                await bus.objects(lattice_name)
+            await bus.aclose()
+
+
+def only_user(password: str) -> str:
+    return f"authorization {{ user: u, password: {password} }}"
+
+
+def as_user(url: str, password: str) -> str:
+    return url.replace("nats://", f"nats://u:{password}@")
+
+
+async def failure(outcome: Awaitable[object]) -> BaseException | None:
+    """The error of the lattice that it ends with, or None."""
+    try:
+        await outcome
+    except errors.LatticeError as error:
+        return error
+    return None
