@@ -47,6 +47,16 @@ class Entry:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a bucket holds."""
+
+    messages: int
+    """Values, and marks of keys that were deleted."""
+    last_sequence: int
+    """Revision of the latest write, even if nothing is left of it."""
+
+
 Changes = Mapping[str, bytes | None]
 """Values by key; None for a key that is gone."""
 
@@ -128,9 +138,12 @@ class Bucket:
         return Mirror(self, self._store, changed)
 
     async def last_sequence(self) -> int:
+        return (await self.extent()).last_sequence
+
+    async def extent(self) -> "Extent":
         with translated(self.name):
             info = await self._jetstream.stream_info(self._stream)
-        return int(info.state.last_seq)
+        return Extent(messages=info.state.messages, last_sequence=info.state.last_seq)
 
 
 class Mirror:
@@ -171,12 +184,14 @@ class Mirror:
         """Follow the bucket for ever; what was known stays in force while NATS is away."""
         while True:
             try:
+                # Looked at before the watch begins: all of this much is then in its first read.
+                extent = await self._bucket.extent()
                 with translated(self._bucket.name):
                     # Never interrupted by a resync: a half-made watch would go on for ever.
                     watcher = await self._store.watchall()
                 try:
                     async with asyncio.timeout(None) as self._session:
-                        await self._follow(watcher)
+                        await self._follow(watcher, extent)
                 finally:
                     self._session = None
                     await _stop(watcher)
@@ -187,9 +202,9 @@ class Mirror:
                 await asyncio.sleep(RETRY_DELAY_S)
             await asyncio.sleep(random.uniform(0, RESYNC_SPREAD_S))  # noqa: S311 - no secret
 
-    async def _follow(self, watcher: KeyValue.KeyWatcher) -> None:
+    async def _follow(self, watcher: KeyValue.KeyWatcher, extent: Extent) -> None:
         """Read the bucket, then its changes, until a gap shows."""
-        await self._read_all(watcher)
+        await self._read_all(watcher, extent)
         while True:
             try:
                 entry = await watcher.updates(timeout=QUIET_CHECK_S)
@@ -201,19 +216,26 @@ class Mirror:
             if entry is not None:
                 self._apply(entry)
 
-    async def _read_all(self, watcher: KeyValue.KeyWatcher) -> None:
+    async def _read_all(self, watcher: KeyValue.KeyWatcher, extent: Extent) -> None:
         fresh: dict[str, bytes] = {}
         markers = 0
         last = 0
         with translated(self._bucket.name):
-            while (entry := await watcher.updates(timeout=limits.STATE_TIMEOUT_S)) is not None:
+            while True:
+                entry = await watcher.updates(timeout=limits.STATE_TIMEOUT_S)
+                if entry is None:
+                    # nats-py's word that this was all. It comes too early when the server's answer
+                    # to "how much is there" overtakes the messages.
+                    if last or not extent.messages:
+                        break
+                    continue
                 last = max(last, entry.revision or 0)
                 if entry.operation:
                     markers += 1
                 else:
                     fresh[entry.key] = entry.value or b""
-        # Keys may be gone without leaving a message behind; the stream's count knows of them.
-        end = max(last, await self._bucket.last_sequence())
+                if entry.delta == 0:
+                    break
         if not fresh and not markers and self.values:
             log.error(
                 "a bucket is suddenly empty; going on with what was known",
@@ -229,7 +251,8 @@ class Mirror:
                 self._changed(changes)
         # A bucket that was made anew counts from one again.
         self._last_sequence = 0
-        self._advance(end)
+        # Keys may be gone without leaving a message behind; the bucket's extent knows of them.
+        self._advance(max(last, extent.last_sequence))
         self.synced.set()
 
     def _apply(self, entry: KeyValue.Entry) -> None:

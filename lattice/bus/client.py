@@ -72,7 +72,7 @@ class StrictClient(Client):
 
     def forget(self, subscription: Subscription) -> None:
         """Drop a subscription whose end the server may not have heard of."""
-        subscription._stop_processing()  # noqa: SLF001 - as above
+        subscription._stop_processing()  # noqa: SLF001 - its own way is too late
         self._remove_sub(subscription._id)  # noqa: SLF001
 
     async def _select_next_server(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from nats.js import api
+from nats.js.kv import KeyValue
 from structlog.testing import capture_logs
 
 from lattice import errors
@@ -46,6 +47,11 @@ async def tasks(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TaskGroup]:
     tasks = TaskGroup("test")
     yield tasks
     await tasks.aclose()
+
+
+async def until_none(watcher: KeyValue.KeyWatcher) -> AsyncIterator[KeyValue.Entry]:
+    while (entry := await watcher.updates()) is not None:  # type: ignore[no-untyped-call]
+        yield entry
 
 
 class TestBucket:
@@ -256,6 +262,27 @@ class TestMirror:
         await following.mirror.synced.wait()
 
         assert len(following.values) == 2_000
+
+    async def test_a_first_read_that_seems_to_end_at_once_is_not_believed(
+        self, bucket: Bucket, tasks: TaskGroup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for key in ("a", "b", "c"):
+            await bucket.put(key, b"1")
+        watchall = bucket._store.watchall
+
+        async def watch_with_the_end_first() -> KeyValue.KeyWatcher:
+            watcher = await watchall()
+            entries = [entry async for entry in until_none(watcher)]
+            for early in (None, *entries):
+                watcher._updates.put_nowait(early)
+            return watcher
+
+        monkeypatch.setattr(bucket._store, "watchall", watch_with_the_end_first)
+        following = Following(bucket, tasks)
+        await following.mirror.synced.wait()
+
+        assert following.values == {"a": b"1", "b": b"1", "c": b"1"}
+        assert len(following.told) == 1
 
     async def test_it_catches_up_after_the_server_was_away(
         self, tasks: TaskGroup, tmp_path: Path, lattice_name: str
