@@ -110,6 +110,7 @@ class Handlers:
         self._check_taking_on()
         if command.count and command.component_id in self._providers:
             raise errors.AlreadyExists(f"{command.component_id} is the id of a provider here")
+        await self._state.catch_up(command.config)
         remark = self._actors.check(command)
         self._tasks.spawn(self._actors.scale(command), name=f"scale {command.component_id}")
         return control.accepted(message=remark)
@@ -128,6 +129,7 @@ class Handlers:
         self._check_taking_on()
         if command.provider_id in self._actors:
             raise errors.AlreadyExists(f"{command.provider_id} is the id of an actor here")
+        await self._state.catch_up(command.config)
         self._providers.reserve(command)
         self._tasks.spawn(self._providers.start(command), name=f"start {command.provider_id}")
         return control.accepted(message="successfully started provider")

@@ -1,54 +1,59 @@
-"""What the pages show is what happens: their commands, typed as they stand there."""
+"""What the pages show is what happens: their commands, typed as they stand there, in order.
+
+A ``console`` block holds commands and, where the page shows one, their exact output. A block below
+a line that is only a file's name is that file.
+"""
 
 import re
-import socket
 from pathlib import Path
 
+import nats
 import pytest
 
 from tests.support import command_line
 
-README = Path(__file__).parents[2] / "README.md"
-HTTP_PORT = 8080
-"""What the README's reader is told to use."""
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [
+    page
+    for page in [README, *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("deploy/**/*.md"))]
+    if "```console" in page.read_text()
+]
+HTTP_PORTS = (8080, 8081)
+"""What the pages' readers are told to use."""
 
 
-def console_blocks(page: Path) -> list[tuple[str, str]]:
-    """The commands of a page's ``console`` blocks, each with the output shown for it."""
-    steps = []
-    for block in re.findall(r"^```console\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
-        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = step.partition("\n")
-            steps.append((command, output))
-    return steps
+def test_the_pages_with_commands_are_found() -> None:
+    names = {str(page.relative_to(ROOT)) for page in PAGES}
+    assert {"README.md", "docs/guests/c.md", "docs/providers/http-server.md"} <= names
 
 
-async def test_the_commands_of_the_readme_do_what_it_shows(tmp_path: Path) -> None:
-    steps = console_blocks(README)
-    assert len(steps) > 10, "the README's commands were not found"
-    if not _is_free(HTTP_PORT):
-        pytest.skip(f"port {HTTP_PORT} of the README is taken on this machine")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+async def test_the_commands_of_a_page_do_what_it_shows(page: Path, tmp_path: Path) -> None:
+    if taken := [port for port in HTTP_PORTS if not command_line.is_free(port)]:
+        pytest.skip(f"the pages' ports {taken} are taken on this machine")
+    workplace = tmp_path / "workplace"
+    workplace.mkdir()
+    (workplace / "deploy").symlink_to(ROOT / "deploy")
+    for name, content in files(page):
+        (workplace / name).write_text(content)
 
-    async with command_line.up(tmp_path, "--hosts", "2") as lattice:
-        for command, shown in steps:
-            outcome = await lattice.shell(command)
+    async with command_line.up(tmp_path / "data", "--hosts", "2") as lattice:
+        for command, shown in commands(page):
+            outcome = await lattice.shell(command, directory=workplace)
             assert outcome.status == 0, f"{command}: {outcome.errors}"
             if shown:
-                assert outcome.output == shown, command
+                # A page can't show whether the last line ends.
+                assert outcome.output.rstrip("\n") == shown.rstrip("\n"), command
 
 
 async def test_the_plain_door_shown_in_the_readme_is_the_same_call(tmp_path: Path) -> None:
-    import nats  # noqa: PLC0415 - a stock client, as the README promises
-
-    subject, _, payload = (
-        (re.search(r"`nats req (\S+) (\S+)`", README.read_text()) or pytest.fail("not shown"))[0]
-        .strip("`")
-        .removeprefix("nats req ")
-        .partition(" ")
-    )
+    shown = re.search(r"`nats req (\S+) (\S+)`", README.read_text())
+    assert shown
+    subject, payload = shown.groups()
 
     async with command_line.up(tmp_path) as lattice:
-        echo = "lattice start component deploy/examples/echo/echo.wasm echo"
+        echo = f"lattice start component {ROOT}/deploy/examples/echo/echo.wasm echo"
         assert (await lattice.shell(echo)).status == 0
         client = await nats.connect(lattice.nats_url)
         try:
@@ -58,11 +63,19 @@ async def test_the_plain_door_shown_in_the_readme_is_the_same_call(tmp_path: Pat
     assert answer.data == payload.encode()
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+def commands(page: Path) -> list[tuple[str, str]]:
+    """The commands of a page, each with the output shown for it."""
+    steps = []
+    for block in re.findall(r"^```console\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            # A backslash at the end of a line continues the command.
+            match = re.match(r"((?:[^\n]*\\\n)*[^\n]*\n)(.*)", step, re.DOTALL)
+            assert match
+            steps.append((match[1].strip(), match[2]))
+    return steps
+
+
+def files(page: Path) -> list[tuple[str, str]]:
+    """The files that a page shows, with their content."""
+    pattern = r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$"
+    return re.findall(pattern, page.read_text(), re.MULTILINE | re.DOTALL)

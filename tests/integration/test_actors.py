@@ -40,7 +40,7 @@ MISBEHAVIOURS = {
     "exits": Misbehaviour("exits", b"x", "actor_trapped"),
     "takes its request twice": Misbehaviour("requests_twice", b"", "actor_trapped"),
     "answers from beyond its memory": Misbehaviour("liar", lie(0, 0xFFFFFFF0, 64), "actor_trapped"),
-    "answers with 4 GiB": Misbehaviour("liar", lie(0, 0, 0xFFFFFFFF), "payload_too_large"),
+    "answers with 4 GiB": Misbehaviour("liar", lie(0, 0, 0xFFFFFFFF), "actor_error"),
     "gives an error from nowhere": Misbehaviour("liar", lie(1, 0x80000000, 8), "actor_trapped"),
     "calls with a wrong pointer": Misbehaviour("liar", lie(3, 0xFFFFFFFF, 2), "actor_trapped"),
     "wants an error beyond its memory": Misbehaviour(

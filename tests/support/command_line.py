@@ -49,9 +49,10 @@ class Lattice:
         """Run ``lattice ARGUMENTS`` against it."""
         return await run(*arguments, environment={"LATTICE_NATS_URL": self.nats_url})
 
-    async def shell(self, line: str) -> Outcome:
-        """Run a line as it would be typed, with ``lattice`` on the path."""
-        return await run_shell(line, environment={"LATTICE_NATS_URL": self.nats_url})
+    async def shell(self, line: str, *, directory: Path | None = None) -> Outcome:
+        """Run a line as it would be typed, against it."""
+        environment = {"LATTICE_NATS_URL": self.nats_url}
+        return await run_shell(line, environment=environment, directory=directory)
 
 
 async def run(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
@@ -61,8 +62,13 @@ async def run(*arguments: str, environment: Mapping[str, str] | None = None) -> 
     return await _outcome(process)
 
 
-async def run_shell(line: str, *, environment: Mapping[str, str] | None = None) -> Outcome:
-    process = await asyncio.create_subprocess_shell(line, env=_environment(environment), **_PIPES)
+async def run_shell(
+    line: str, *, environment: Mapping[str, str] | None = None, directory: Path | None = None
+) -> Outcome:
+    """Run a line as it would be typed, with ``lattice`` and this Python on the path."""
+    process = await asyncio.create_subprocess_shell(
+        line, env=_environment(environment), cwd=directory, **_PIPES
+    )
     return await _outcome(process)
 
 
@@ -118,6 +124,17 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether a port of this machine can be listened on."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 _PIPES: dict[str, Any] = {
