@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,9 @@ log = structlog.get_logger()
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "RUST_LOG")
 """What provider processes see of our environment, beside ``OTEL_*``."""
+
+YOUNG_OBJECTS_MAX = 10_000
+"""Objects made before the collector looks for cycles among them: a few hundred calls' worth."""
 
 USAGE_STATUS = 2
 FAILURE_STATUS = 1
@@ -120,6 +124,17 @@ def _serve(settings: HostSettings) -> int:
     return 0
 
 
+def _settle_garbage() -> None:
+    """Take what was imported, and lives for ever, out of the collector's sight.
+
+    And let it look at young objects less often: with the defaults it took a twelfth of the time of
+    a host that serves HTTP.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS_MAX, 20, 20)
+
+
 async def _until_signalled(settings: HostSettings) -> None:
     environment = {
         key: value
@@ -127,6 +142,7 @@ async def _until_signalled(settings: HostSettings) -> None:
         if key in PASSED_ON or key.startswith("OTEL_")
     }
     host = Host(settings, provider_environment=environment)
+    _settle_garbage()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.request_stop)

@@ -15,7 +15,7 @@ import structlog
 
 from host.engine import CallLimits, Execution, HostCalls, Module
 from lattice import errors, limits
-from lattice.wire.invocation import Invocation, Reply, Usage
+from lattice.wire.invocation import Invocation, Reply
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ class Actor:
         """Those that did not end at once."""
         self._stopping = False
         self._idle = asyncio.Event()
-        self._idle.set()
+        """Set when the last call ends of an actor that is being stopped."""
         self._completed = self._failed = self._refused = 0
         self._loop = asyncio.get_running_loop()
 
@@ -120,6 +120,7 @@ class Actor:
         their whole deadline: ``draining`` where they only waited, ``cancelled`` where they ran.
         """
         self._stopping = True
+        self._note_idle()
         if not await self._wait_idle(drain_s):
             log.warning(
                 "actor stopped with calls still running",
@@ -169,7 +170,7 @@ class Actor:
                 deadline=invocation.deadline,
             )
             if execution.start():
-                reply = Reply(execution.result(), _usage(execution))
+                reply = Reply(execution.result(), execution.usage)
                 self._leave(failed=False)
                 return reply
         except BaseException:
@@ -180,7 +181,7 @@ class Actor:
 
     async def _finish(self, execution: Execution) -> Reply:
         try:
-            reply = Reply(await execution.finish(), _usage(execution))
+            reply = Reply(await execution.finish(), execution.usage)
         except BaseException:
             self._leave(failed=True)
             raise
@@ -209,7 +210,6 @@ class Actor:
 
     def _enter(self) -> None:
         self._running += 1
-        self._idle.clear()
 
     def _leave(self, *, failed: bool) -> None:
         if failed:
@@ -220,6 +220,10 @@ class Actor:
             # The slot stays taken: the waiting call has it now.
             return
         self._running -= 1
+        if self._stopping:
+            self._note_idle()
+
+    def _note_idle(self) -> None:
         if self._running == 0 and not self._mailbox:
             self._idle.set()
 
@@ -239,8 +243,7 @@ class Actor:
             self._mailbox.remove(waiting)
             self._mailbox_bytes -= waiting.size
         self._failed += 1
-        if self._running == 0 and not self._mailbox:
-            self._idle.set()
+        self._note_idle()
 
 
 @dataclass(slots=True, eq=False)
@@ -252,8 +255,3 @@ class _Waiting:
     def has_slot(self) -> bool:
         turn = self.turn
         return turn.done() and not turn.cancelled() and turn.exception() is None
-
-
-def _usage(execution: Execution) -> Usage:
-    used = execution.usage
-    return Usage(cpu_us=used.cpu_us, fuel=used.fuel, memory_bytes=used.memory_bytes)

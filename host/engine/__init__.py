@@ -6,7 +6,7 @@ nowhere else, and its C API in ``ffi`` only.
 """
 
 from host.engine.engine import Engine, EngineSettings, EngineStatistics
-from host.engine.execution import Execution, Usage
+from host.engine.execution import Execution
 from host.engine.guest import CallLimits, HostCalls
 from host.engine.module import Module
 
@@ -18,5 +18,4 @@ __all__ = [
     "Execution",
     "HostCalls",
     "Module",
-    "Usage",
 ]

@@ -31,8 +31,13 @@ class Usage:
     """What a call cost on the host that executed it."""
 
     cpu_us: int = 0
+    """CPU time in microseconds."""
     fuel: int | None = None
+    """Instructions, roughly; None unless the host counts them."""
     memory_bytes: int = 0
+    """Greatest size of the instance's memory."""
+    host_calls: int = 0
+    """Calls it made; known on its host only."""
 
 
 @dataclass(slots=True)

@@ -107,6 +107,7 @@ async def scene(engine: Engine) -> AsyncIterator[Scene]:
     assert scene.figures == (0, 0)
     assert scene.actor._mailbox_bytes == 0
     assert not scene.actor._executions
+    await scene.actor.stop(drain_s=0)
     assert scene.actor._idle.is_set()
     left = engine.statistics()
     assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
@@ -305,7 +306,8 @@ async def test_a_smaller_count_lets_running_calls_end_before_others_begin(scene:
         await scene.answer(b"%d" % number)
         assert actor.statistics().running <= 1
     await asyncio.gather(*scene.tasks)
-    assert scene.order == [b"%d" % number for number in range(6)]
+    # The first three ran side by side, where a busy machine may let any of them be the first.
+    assert [*sorted(scene.order[:3]), *scene.order[3:]] == [b"%d" % number for number in range(6)]
 
 
 async def test_another_module_serves_only_calls_that_begin_later(scene: Scene) -> None:
