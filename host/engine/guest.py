@@ -143,23 +143,27 @@ class Guest:
         """
         return ctypes.string_at(self.at(caller, function, pointer, length), length)
 
-    def write(self, caller: Address, function: str, pointer: int, content: bytes) -> None:
-        """Copy into the guest's memory.
+    def write(self, caller: Address, function: str, *pieces: tuple[int, bytes]) -> None:
+        """Copy pieces, each with the place it goes to, into the guest's memory: all or none.
 
         Raises:
-            GuestFault: there is no room at that place.
+            GuestFault: there is no room for one of them.
         """
-        length = len(content)
-        ctypes.memmove(self.at(caller, function, pointer, length), content, length)
+        memory = self.memory or self._memory_before_start(caller)
+        size = ffi.memory_size(self.context, memory)
+        for pointer, content in pieces:
+            if pointer + len(content) > size:
+                raise _outside(function, pointer, len(content), size)
+        data = ffi.memory_data(self.context, memory)
+        for pointer, content in pieces:
+            ctypes.memmove(data + pointer, content, len(content))
 
     def at(self, caller: Address, function: str, pointer: int, length: int) -> Address:
         """Give the address of a piece of memory, valid until the guest runs again."""
         memory = self.memory or self._memory_before_start(caller)
         size = ffi.memory_size(self.context, memory)
         if pointer + length > size:
-            raise GuestFault(
-                f"{function}: {length} bytes at {pointer} lie outside the memory of {size} bytes"
-            )
+            raise _outside(function, pointer, length, size)
         return ffi.memory_data(self.context, memory) + pointer
 
     def log(self, level: str, text: str) -> None:
@@ -180,6 +184,12 @@ class Guest:
         if not found:
             raise GuestFault("the module exports no memory")
         return self.slot + MEMORY
+
+
+def _outside(function: str, pointer: int, length: int, size: int) -> GuestFault:
+    return GuestFault(
+        f"{function}: {length} bytes at {pointer} lie outside the memory of {size} bytes"
+    )
 
 
 MEMORY_ITEM = ffi.offset("memory_kind")

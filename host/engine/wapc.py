@@ -35,8 +35,8 @@ def _guest_request(call: Guest, caller: Address, words: Words) -> None:
     if call.requested:
         raise GuestFault("__guest_request: the request was taken already")
     call.requested = True
-    call.write(caller, "__guest_request", words[0], call.operation)
-    call.write(caller, "__guest_request", words[4], call.payload)
+    pieces = (words[0], call.operation), (words[4], call.payload)
+    call.write(caller, "__guest_request", *pieces)
 
 
 def _guest_response(call: Guest, caller: Address, words: Words) -> None:
@@ -63,7 +63,7 @@ def _host_response(call: Guest, caller: Address, words: Words) -> None:
     if response is None:
         raise GuestFault("__host_response: there is none")
     call.host_response = None
-    call.write(caller, "__host_response", words[0], response)
+    call.write(caller, "__host_response", (words[0], response))
 
 
 def _host_error_len(call: Guest, _caller: Address, _words: Words) -> int:
@@ -75,7 +75,7 @@ def _host_error(call: Guest, caller: Address, words: Words) -> None:
     if error is None:
         raise GuestFault("__host_error: there is none")
     call.host_error = None
-    call.write(caller, "__host_error", words[0], error)
+    call.write(caller, "__host_error", (words[0], error))
 
 
 def _console_log(call: Guest, caller: Address, words: Words) -> None:

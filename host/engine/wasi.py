@@ -64,7 +64,7 @@ def _long(words: Words, index: int) -> int:
 
 
 def _put(call: Guest, caller: Address, pointer: int, content: bytes) -> None:
-    call.write(caller, "wasi", pointer, content)
+    call.write(caller, "wasi", (pointer, content))
 
 
 def _sizes_get(call: Guest, caller: Address, words: Words) -> int:
