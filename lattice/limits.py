@@ -46,7 +46,7 @@ CALLS_PENDING_MAX = 100_000
 """Calls one process may have in flight: each holds a future and a timer."""
 
 INSTANCES_MAX = 10_000
-"""Running instances per host; each holds a fiber of about 20 KiB and four memory mappings."""
+"""Running instances per host; each holds a fiber of about 20 KiB and five memory mappings."""
 
 ACTOR_COUNT_MAX = 100_000
 """Largest ``count`` taken from a scale request; ``wash`` says 2**32-1 for "unbounded"."""

@@ -39,8 +39,9 @@ MAY_IMPORT = {
     "lattice.control": f"{SHARED} lattice.bus lattice.state",
     "lattice.cli": f"{SHARED} lattice.bus lattice.artefacts lattice.rpc lattice.state"
     " lattice.control",
-    "host": f"{SHARED} lattice.bus lattice.artefacts lattice.rpc lattice.state",
-    "providers.sdk": f"{SHARED} lattice.bus lattice.rpc",
+    "lattice.installed": "",
+    "host": f"{SHARED} lattice.bus lattice.artefacts lattice.installed lattice.rpc lattice.state",
+    "providers.sdk": f"{SHARED} lattice.bus lattice.installed lattice.rpc",
 } | {f"providers.{name}": f"{SHARED} lattice.bus providers.sdk" for name in PROVIDERS}
 
 # One third-party library, one home, or as few as can be.

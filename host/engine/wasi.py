@@ -57,12 +57,6 @@ def _word(words: Words, index: int) -> int:
     return value
 
 
-def _long(words: Words, index: int) -> int:
-    """A 64-bit argument of an immediate function."""
-    value: int = words[4 * index] | words[4 * index + 1] << 32
-    return value
-
-
 def _put(call: Guest, caller: Address, pointer: int, content: bytes) -> None:
     call.write(caller, "wasi", (pointer, content))
 

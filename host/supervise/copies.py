@@ -9,12 +9,12 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, Protocol
 
 import structlog
 
-from lattice import errors, limits, subjects
+from lattice import errors, installed, limits, subjects
 from lattice.aio import processes
 from lattice.bus import Bus
 from lattice.rpc import Rpc
@@ -22,9 +22,6 @@ from lattice.wire import control
 from lattice.wire.provider import Health, HostData, ResolvedLink, Shutdown
 
 log = structlog.get_logger()
-
-ENTRY_POINTS = "lattice.providers"
-"""Group of the entry points by which providers are found without importing them."""
 
 START_POLL_S = 0.05
 """Between two questions whether a starting process is up; it has not subscribed before it is."""
@@ -211,14 +208,15 @@ class _Runtime(Protocol):
 class BuiltinCopy:
     """A provider inside this host."""
 
-    def __init__(self, name: str, *, bus: Bus, rpc: Rpc) -> None:
-        self._name = name
+    def __init__(self, provider: Any, *, bus: Bus, rpc: Rpc) -> None:
+        """``provider`` is its class, an SDK's, which this package must not import."""
+        self._provider = provider
         self._bus = bus
         self._rpc = rpc
         self._runtime: _Runtime | None = None
 
     async def start(self, data: HostData) -> None:
-        runtime: _Runtime = load_provider(self._name).embed(data, bus=self._bus, rpc=self._rpc)
+        runtime: _Runtime = self._provider.embed(data, bus=self._bus, rpc=self._rpc)
         try:
             async with asyncio.timeout(limits.PROVIDER_START_TIMEOUT_S):
                 await runtime.start()
@@ -257,16 +255,16 @@ def _silent() -> errors.ProviderError:
     return errors.ProviderError(f"it did not start within {limits.PROVIDER_START_TIMEOUT_S:g} s")
 
 
-def load_provider(name: str) -> Any:
-    """The provider's class, by the name of its entry point.
+def find_provider(name: str) -> EntryPoint:
+    """An installed provider by its name; finding it does not import it.
 
     Raises:
         NotFound: nothing installed here has that name.
     """
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
-        return entry.load()
-    known = ", ".join(sorted(entry.name for entry in entry_points(group=ENTRY_POINTS)))
-    raise errors.NotFound(f"no provider named {name!r} is installed here; known: {known}")
+    if (entry := installed.provider(name)) is None:
+        known = ", ".join(installed.provider_names())
+        raise errors.NotFound(f"no provider named {name!r} is installed here; known: {known}")
+    return entry
 
 
 def process_command(name: str) -> tuple[str, ...]:
@@ -275,5 +273,5 @@ def process_command(name: str) -> tuple[str, ...]:
     Raises:
         NotFound: nothing installed here has that name.
     """
-    load_provider(name)
+    find_provider(name)
     return (sys.executable, "-m", "providers.sdk", name)

@@ -10,7 +10,7 @@ import structlog
 
 from host.artefacts.fetch import FILE_SCHEME, Fetcher
 from host.events import Events
-from host.supervise.copies import BuiltinCopy, Copy, ProcessCopy, load_provider, process_command
+from host.supervise.copies import BuiltinCopy, Copy, ProcessCopy, find_provider, process_command
 from host.supervise.supervisor import Knowledge, Supervisor
 from lattice import errors, limits, names
 from lattice.bus import Bus
@@ -225,9 +225,8 @@ class Providers:
         host = self._host
         for scheme in BUILTIN_SCHEMES:
             if reference.startswith(scheme):
-                name = reference.removeprefix(scheme)
-                load_provider(name)
-                return BuiltinCopy(name, bus=host.bus, rpc=host.rpc)
+                provider = find_provider(reference.removeprefix(scheme)).load()
+                return BuiltinCopy(provider, bus=host.bus, rpc=host.rpc)
         foreign = reference.startswith(FILE_SCHEME)
         if foreign:
             command: tuple[str, ...] = (str(host.fetcher.local_path(reference)),)

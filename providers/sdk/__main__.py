@@ -8,19 +8,15 @@ import asyncio
 import select
 import signal
 import sys
-from importlib.metadata import entry_points
 
 import structlog
 
-from lattice import errors, limits, log
+from lattice import errors, installed, limits, log
 from lattice.bus import Bus, NatsSettings
 from lattice.rpc import Rpc
 from lattice.wire.provider import HostData
 from providers.sdk.provider import Provider
 from providers.sdk.runtime import ProviderRuntime
-
-GROUP = "lattice.providers"
-"""Entry points by which providers are found."""
 
 HANDSHAKE_TIMEOUT_S = 10.0
 """A host sends the handshake at once; without one there is nothing to run for."""
@@ -47,7 +43,7 @@ def _name(arguments: list[str]) -> str:
         case [name] if not name.startswith("-"):
             return name
         case _:
-            known = ", ".join(sorted(entry.name for entry in entry_points(group=GROUP)))
+            known = ", ".join(installed.provider_names())
             raise errors.InvalidRequest(
                 f"usage: lattice-provider NAME, with a host's handshake on standard input"
                 f" (start one with: lattice start provider lattice+process://NAME ID); NAME is one"
@@ -56,12 +52,12 @@ def _name(arguments: list[str]) -> str:
 
 
 def _load(name: str) -> type[Provider]:
-    for entry in entry_points(group=GROUP, name=name):
-        provider = entry.load()
-        assert isinstance(provider, type)
-        assert issubclass(provider, Provider)
-        return provider
-    raise errors.InvalidRequest(f"there is no provider named {name!r}")
+    if (entry := installed.provider(name)) is None:
+        raise errors.InvalidRequest(f"there is no provider named {name!r}")
+    provider = entry.load()
+    assert isinstance(provider, type)
+    assert issubclass(provider, Provider)
+    return provider
 
 
 def _read_handshake() -> HostData:
