@@ -1,6 +1,7 @@
 """The HTTP server provider with real sockets and real clients; only the actor is a fake."""
 
 import asyncio
+import gc
 import json
 import socket
 import ssl
@@ -657,6 +658,26 @@ async def test_a_connection_carries_many_requests(
         response = await client.get(served.url())
         streams.add(response.extensions["network_stream"])
     assert len(streams) == 1
+
+
+async def test_requests_leave_nothing_to_the_garbage_collector(served: Served) -> None:
+    await served.link()
+    requests = 50
+    async with served.connection() as connection:
+
+        async def ask(times: int) -> None:
+            for _ in range(times):
+                await connection.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await connection.response()
+
+        await ask(5)
+        gc.collect()
+        gc.disable()
+        try:
+            await ask(requests)
+            assert gc.collect() < requests
+        finally:
+            gc.enable()
 
 
 async def test_a_link_may_want_a_connection_for_each(
