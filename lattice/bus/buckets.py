@@ -9,7 +9,7 @@ the stream has moved on while the watch was quiet.
 import asyncio
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,7 +214,7 @@ class Mirror:
                     return
                 continue
             if entry is not None:
-                self._apply(entry)
+                self._apply([entry, *_waiting(watcher)])
 
     async def _read_all(self, watcher: KeyValue.KeyWatcher, extent: Extent) -> None:
         fresh: dict[str, bytes] = {}
@@ -255,15 +255,23 @@ class Mirror:
         self._advance(max(last, extent.last_sequence))
         self.synced.set()
 
-    def _apply(self, entry: KeyValue.Entry) -> None:
-        value = None if entry.operation else entry.value or b""
-        if value is None:
-            self.values.pop(entry.key, None)
-            self._changed({entry.key: None})
-        elif self.values.get(entry.key) != value:
-            self.values[entry.key] = value
-            self._changed({entry.key: value})
-        self._advance(entry.revision or 0)
+    def _apply(self, entries: Iterable[KeyValue.Entry]) -> None:
+        """Take over changes in their order; of those to one key only the last is told."""
+        changes: dict[str, bytes | None] = {}
+        last = 0
+        for entry in entries:
+            last = entry.revision or 0
+            value = None if entry.operation else entry.value or b""
+            if value is None:
+                self.values.pop(entry.key, None)
+            elif self.values.get(entry.key) == value:
+                continue
+            else:
+                self.values[entry.key] = value
+            changes[entry.key] = value
+        if changes:
+            self._changed(changes)
+        self._advance(last)
 
     def _advance(self, sequence: int) -> None:
         self._last_sequence = max(self._last_sequence, sequence)
@@ -292,6 +300,15 @@ def _checked(key: str) -> str:
     if not _KEY.fullmatch(key):
         raise errors.InvalidRequest(f"{key[:100]!r} can't be a key of a bucket")
     return key
+
+
+def _waiting(watcher: KeyValue.KeyWatcher) -> Iterator[KeyValue.Entry]:
+    """What a watch has received besides: whoever is behind must not look at each state between."""
+    queue = watcher._updates  # noqa: SLF001 - nothing public says what is waiting
+    while not queue.empty():
+        # Between the entries may stand nats-py's marks for the end of a read, or of the watch.
+        if isinstance(entry := queue.get_nowait(), KeyValue.Entry):
+            yield entry
 
 
 async def _stop(watcher: KeyValue.KeyWatcher) -> None:

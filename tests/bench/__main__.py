@@ -1,4 +1,4 @@
-"""``python -m tests.bench [PART ...]``: engine, nats, http; all of them when none is named."""
+"""``python -m tests.bench [PART ...]``: engine, nats, http, control; all when none is named."""
 
 import asyncio
 import faulthandler
@@ -7,9 +7,14 @@ import sys
 import uvloop
 
 from lattice import log
-from tests.bench import engine, http_actor, nats_echo, report
+from tests.bench import control_plane, engine, http_actor, nats_echo, report
 
-PARTS = {"engine": engine.measure, "nats": nats_echo.measure, "http": http_actor.measure}
+PARTS = {
+    "engine": engine.measure,
+    "nats": nats_echo.measure,
+    "http": http_actor.measure,
+    "control": control_plane.measure,
+}
 
 
 def main() -> None:
