@@ -69,7 +69,12 @@ async def download(bus: Bus, lattice: str, artefact: StoredArtefact) -> bytes:
         Unavailable: NATS is away.
     """
     store = await bus.objects(subjects.artefact_bucket(lattice))
-    content = await store.get(artefact.digest, bytes_max=limits.MODULE_BYTES_MAX)
+    try:
+        content = await store.get(artefact.digest, bytes_max=limits.MODULE_BYTES_MAX)
+    except errors.NotFound:
+        raise errors.NotFound(
+            f"{artefact} is not found in lattice {lattice}: upload it, or start it from its file"
+        ) from None
     if hashlib.sha256(content).hexdigest() != artefact.digest:
         raise errors.Denied(f"the content stored for {artefact} has another digest")
     return content

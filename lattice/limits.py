@@ -60,6 +60,12 @@ CPU_TIME_S = 5.0
 MODULE_BYTES_MAX = 50 * MIB
 """Largest module accepted; wasmCloud's ``max-component-size-bytes``."""
 
+PROVIDER_BYTES_MAX = 256 * MIB
+"""Largest provider accepted: an archive holds one program for each kind of machine."""
+
+ARTEFACT_CACHE_BYTES = 2048 * MIB
+"""What a host keeps on disk of fetched artefacts: a score of providers, hundreds of actors."""
+
 COMPILE_TIMEOUT_S = 120.0
 """Compilation of the largest module takes seconds; a minute more than that is an attack."""
 
@@ -72,14 +78,59 @@ LOG_LINE_CHARS = 4_000
 LOG_LINES_PER_CALL = 1_000
 """Log lines one call may write; the rest is dropped and counted."""
 
+LOG_LINES_KEPT = 200
+"""Lines of one actor that a host keeps for who asks later: a few screens."""
+
+LOG_BYTES_KEPT = 8 * MIB
+"""Text of all the lines that a host keeps; the actor that was silent longest loses its first."""
+
+LOG_LINES_PER_S = 1_000
+"""Lines that a host publishes to those who follow; more are dropped and counted, never queued."""
+
+LOG_LEASE_S = 6.0
+"""How long a host publishes lines for a follower that it hears no more of."""
+
+LOG_FOLLOWERS_MAX = 100
+"""Followers that a host publishes lines for; every line is matched with each of them."""
+
+WATCH_ANSWER_BYTES = 512 * KIB
+"""A host's answer to who asks for figures or recent lines; what has no room in it is counted."""
+
 CONTROL_BYTES_MAX = 1 * MIB
 """Largest control request; NATS's own default bound, restated so that larger servers agree."""
 
 LINKS_PER_SOURCE_MAX = 1_000
 """Links of one source: they share a key of the state bucket, whose value must stay small."""
 
+LINK_PAGE_BYTES = 512 * KIB
+"""Links in one reply to our own clients, who then ask for more; stock ones take all or nothing."""
+
+REFERENCE_CHARS = 2_000
+"""Longest reference to an artefact in a control request; events and heartbeats repeat it."""
+
+ANNOTATIONS_CHARS = 10_000
+"""Annotations of one actor or provider, keys and values together; as ``REFERENCE_CHARS``."""
+
+CONFIGS_MAX = 100
+"""Configs that one actor, provider or link may name."""
+
+INTERFACES_MAX = 100
+"""Interfaces that one link may name."""
+
+LABELS_MAX = 200
+"""Labels of one host: they travel in every heartbeat."""
+
+LABEL_CHARS_MAX = 1_000
+"""Longest key or value of a label."""
+
+REGISTRIES_MAX = 1_000
+"""Registries whose credentials a host keeps."""
+
 CONFIG_BYTES_MAX = 256 * KIB
 """Size of one named config; it is copied to every provider and actor that names it."""
+
+MANIFEST_BYTES_MAX = 256 * KIB
+"""Size of one version of an application's manifest: hundreds of parts, and it is kept for ever."""
 
 CAS_ATTEMPTS_MAX = 500
 """Compare-and-set attempts before a writer gives up with ``conflict``: every loss means that
@@ -156,4 +207,5 @@ assert INLINE_PAYLOAD_BYTES + ENVELOPE_BYTES_MARGIN <= MIB, "an envelope must fi
 assert CALL_TIMEOUT_S < CALL_TIMEOUT_S_MAX < PAYLOAD_TTL_S
 assert CPU_TIME_S <= CALL_TIMEOUT_S
 assert HTTP_BODY_BYTES <= HTTP_BODY_BYTES_MAX
+assert MODULE_BYTES_MAX <= PROVIDER_BYTES_MAX < ARTEFACT_CACHE_BYTES
 assert HTTP_STOP_S < PROVIDER_STOP_TIMEOUT_S

@@ -47,9 +47,21 @@ def parse_host(text: str) -> HostId:
     return HostId(text)
 
 
+def parse_control_prefix(text: str) -> str:
+    """The beginning of the control subjects: tokens joined by dots."""
+    for token in text.split("."):
+        _token(token, "token of a control topic prefix")
+    return text
+
+
 def parse_config_name(text: str) -> str:
     """A config's name is one NATS token and a valid key-value key, as in wasmCloud 1.x."""
     return _token(text, "config name")
+
+
+def parse_app(text: str) -> str:
+    """The name of an app is one NATS token, as in wadm."""
+    return _token(text, "name of an app")
 
 
 @dataclass(frozen=True, slots=True)

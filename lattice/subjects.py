@@ -11,12 +11,20 @@ from lattice import errors, names
 CONTROL_PREFIX = "wasmbus.ctl"
 """wasmCloud's default control topic prefix."""
 
+_APPS = "wadm.api"
+"""wadm's default topic prefix."""
+
+_APP_KEY = "app."
+_STATUS_KEY = "status."
 _COMPONENT_KEY = "COMPONENT_"
+_CLAIMS_KEY = "CLAIMS_"
+_OLDER_KEYS = ("LINKDEF_", "REFMAP_")
+"""Kinds of keys that wasmCloud 0.x left in the state bucket."""
 
 
-def control(lattice: str, *tokens: str) -> str:
+def control(lattice: str, *tokens: str, prefix: str = CONTROL_PREFIX) -> str:
     """``wasmbus.ctl.v1.{lattice}.{noun}.{verb}[.{id}]``."""
-    return ".".join((CONTROL_PREFIX, "v1", lattice, *tokens))
+    return ".".join((prefix, "v1", lattice, *tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +37,14 @@ class ControlSubject:
     """Host id or config name, for the subjects that have one."""
 
 
-def parse_control(lattice: str, subject: str) -> ControlSubject:
+def parse_control(lattice: str, subject: str, *, prefix: str = CONTROL_PREFIX) -> ControlSubject:
     """Take apart what arrived on a control subscription.
 
     Raises:
         InvalidRequest: ``unsupported subject``, wasmCloud's own words.
     """
-    prefix = control(lattice, "")
-    tokens = subject.removeprefix(prefix).split(".") if subject.startswith(prefix) else []
+    start = control(lattice, "", prefix=prefix)
+    tokens = subject.removeprefix(start).split(".") if subject.startswith(start) else []
     match tokens:
         case [noun, verb]:
             return ControlSubject(noun, verb, None)
@@ -58,6 +66,26 @@ def own_event(lattice: str, name: str) -> str:
 
 def beat(lattice: str, host: str) -> str:
     return f"lattice.beat.{lattice}.{host}"
+
+
+def figures(lattice: str, host: str | None = None) -> str:
+    """Asks a host what it does and what its actors' calls came to; without one, all of them."""
+    return ".".join(("lattice.figures", lattice, *([host] if host else [])))
+
+
+def logs_wanted(lattice: str) -> str:
+    """Where those who follow logs say so, again and again: hosts publish lines for nobody else."""
+    return f"lattice.logs.{lattice}.want"
+
+
+def logs_recent(lattice: str) -> str:
+    """Asks all hosts for the lines that they keep."""
+    return f"lattice.logs.{lattice}.recent"
+
+
+def log_lines(lattice: str, host: str, actor: str) -> str:
+    """An actor's log lines on one host, while somebody follows them."""
+    return f"lattice.log.{lattice}.{host}.{actor}"
 
 
 def call(lattice: str, target: str, source: str) -> str:
@@ -98,12 +126,14 @@ def provider(lattice: str, provider_id: str, *tokens: str) -> str:
     return ".".join(("wasmbus.rpc", lattice, provider_id, *tokens))
 
 
-def link_put(lattice: str, provider_id: str) -> str:
-    return provider(lattice, provider_id, "linkdefs", "put")
+def link_put(lattice: str, provider_id: str, host: str | None = None) -> str:
+    """With a host, what only the copy on that host hears (not in wasmCloud 1.x)."""
+    return provider(lattice, provider_id, "linkdefs", "put", *([host] if host else []))
 
 
-def link_delete(lattice: str, provider_id: str) -> str:
-    return provider(lattice, provider_id, "linkdefs", "del")
+def link_delete(lattice: str, provider_id: str, host: str | None = None) -> str:
+    """With a host, as ``link_put``."""
+    return provider(lattice, provider_id, "linkdefs", "del", *([host] if host else []))
 
 
 def provider_health(lattice: str, provider_id: str, host: str | None = None) -> str:
@@ -115,8 +145,103 @@ def provider_shutdown(lattice: str, provider_id: str) -> str:
     return provider(lattice, provider_id, "default", "shutdown")
 
 
-def config_update(lattice: str, provider_id: str) -> str:
-    return provider(lattice, provider_id, "config", "update")
+def config_update(lattice: str, provider_id: str, host: str | None = None) -> str:
+    """With a host, as ``link_put``."""
+    return provider(lattice, provider_id, "config", "update", *([host] if host else []))
+
+
+def app_api(lattice: str, operation: str, app: str | None = None) -> str:
+    """The subject of a request to wadm's API: ``wadm.api.{lattice}.model.{operation}[.{app}]``."""
+    return ".".join((_APPS, lattice, "model", operation, *([app] if app is not None else [])))
+
+
+def app_apis(lattice: str) -> str:
+    """What a server of wadm's API for one lattice subscribes to."""
+    return f"{_APPS}.{lattice}.>"
+
+
+@dataclass(frozen=True, slots=True)
+class AppSubject:
+    """A request to wadm's API, by its subject."""
+
+    operation: str
+    app: str | None
+    """Name of the app, for the operations that have one; whether it can be one is not checked."""
+
+
+def parse_app_api(lattice: str, subject: str) -> AppSubject:
+    """Take apart what arrived on ``app_apis``.
+
+    Raises:
+        InvalidRequest: ``Unsupported subject``, wadm's own words.
+    """
+    start = f"{_APPS}.{lattice}."
+    tokens = subject.removeprefix(start).split(".") if subject.startswith(start) else []
+    match tokens:
+        case ["model", operation]:
+            return AppSubject(operation, None)
+        case ["model", operation, app]:
+            return AppSubject(operation, app)
+        case _:
+            raise errors.InvalidRequest(f"Unsupported subject: {subject}")
+
+
+def app_status(lattice: str, app: str) -> str:
+    """Where an app's status is published when it changes, as wadm does."""
+    return f"wadm.status.{lattice}.{app}"
+
+
+def app_plan(lattice: str) -> str:
+    """Asks what deploying would change; wadm knows nothing like it."""
+    return f"lattice.app.{lattice}.plan"
+
+
+def reconciler_beat(lattice: str) -> str:
+    """Where the reconciler that leads says so, twice a second."""
+    return f"lattice.reconciler.{lattice}.beat"
+
+
+def reconciler_state(lattice: str) -> str:
+    """Asks the reconciler that leads who it is and what it does."""
+    return f"lattice.reconciler.{lattice}.state"
+
+
+def reconciler_holder(lattice: str, holder: str) -> str:
+    """Asks one process whether it leads; nobody listens there once it is gone."""
+    return f"lattice.reconciler.{lattice}.holder.{holder}"
+
+
+def app_bucket(lattice: str) -> str:
+    """Apps and their statuses, by ``app_key`` and ``app_status_key``."""
+    return f"LATTICEAPPS_{names.parse_lattice(lattice)}"
+
+
+def reconciler_bucket(lattice: str) -> str:
+    """What a reconciler that leads must not forget."""
+    return f"LATTICERECONCILER_{names.parse_lattice(lattice)}"
+
+
+def lease_bucket(lattice: str) -> str:
+    """Who leads; what is in it dies of age."""
+    return f"LATTICELEASES_{names.parse_lattice(lattice)}"
+
+
+def app_key(app: str) -> str:
+    return f"{_APP_KEY}{app}"
+
+
+def app_of(key: str) -> str | None:
+    """The app whose record a key of its bucket holds; None for other kinds of keys."""
+    return key.removeprefix(_APP_KEY) if key.startswith(_APP_KEY) else None
+
+
+def app_status_key(app: str) -> str:
+    return f"{_STATUS_KEY}{app}"
+
+
+def app_of_status(key: str) -> str | None:
+    """As ``app_of``, for statuses."""
+    return key.removeprefix(_STATUS_KEY) if key.startswith(_STATUS_KEY) else None
 
 
 def state_bucket(lattice: str) -> str:
@@ -144,3 +269,17 @@ def component_of(key: str) -> str | None:
     """The source whose links a key of the state bucket holds; None for other kinds of keys."""
     source = key.removeprefix(_COMPONENT_KEY)
     return source if source not in ("", key) else None
+
+
+def claims_key(subject: str) -> str:
+    """Key of a signed artefact's claims in the state bucket, by its public key."""
+    return _CLAIMS_KEY + subject
+
+
+def is_claims_key(key: str) -> bool:
+    return key.startswith(_CLAIMS_KEY)
+
+
+def is_older_key(key: str) -> bool:
+    """Whether a key of the state bucket is one that only wasmCloud 0.x wrote."""
+    return key.startswith(_OLDER_KEYS)

@@ -2,11 +2,18 @@
 
 import asyncio
 import ctypes
+import errno
+import itertools
 import signal
 import sys
 from contextlib import suppress
 from os import PathLike
 from typing import IO
+
+BUSY_ATTEMPTS_MAX = 50
+BUSY_PAUSE_S = 0.02
+"""Between two tries to run a program that is held open for writing: another child that was made
+while we wrote it holds it so, until it runs its own program."""
 
 _PR_SET_PDEATHSIG = 1
 # Looked up before any fork: a child of a threaded process must not call the loader.
@@ -27,15 +34,22 @@ async def spawn(
     Raises:
         OSError: it could not be started.
     """
-    return await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
-        stdout=output,
-        stderr=asyncio.subprocess.STDOUT if output is not None else None,
-        env=env,
-        start_new_session=True,
-        preexec_fn=_die_with_parent,
-    )
+    attempts = itertools.count(1)
+    while True:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT if output is not None else None,
+                env=env,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        except OSError as error:
+            if error.errno != errno.ETXTBSY or next(attempts) == BUSY_ATTEMPTS_MAX:
+                raise
+            await asyncio.sleep(BUSY_PAUSE_S)
 
 
 async def end(process: asyncio.subprocess.Process, *, grace_s: float) -> int:

@@ -4,8 +4,22 @@ Failures leave here as ``lattice.errors``: ``Unavailable`` when the connection o
 ``NotRunning`` when nobody listens, ``DeadlineExceeded`` when nobody answered in time.
 """
 
+from lattice.bus.account import Account, AccountFacts, ServerFacts, StreamFacts, Usage
 from lattice.bus.buckets import Bucket, Entry
 from lattice.bus.connection import Bus, Message, NatsSettings, Subscription
 from lattice.bus.objects import ObjectStore
 
-__all__ = ["Bucket", "Bus", "Entry", "Message", "NatsSettings", "ObjectStore", "Subscription"]
+__all__ = [
+    "Account",
+    "AccountFacts",
+    "Bucket",
+    "Bus",
+    "Entry",
+    "Message",
+    "NatsSettings",
+    "ObjectStore",
+    "ServerFacts",
+    "StreamFacts",
+    "Subscription",
+    "Usage",
+]

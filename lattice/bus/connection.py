@@ -29,6 +29,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from lattice import errors, limits
+from lattice.bus.account import Account, ServerFacts
 from lattice.bus.buckets import Bucket, open_bucket
 from lattice.bus.client import StrictClient
 from lattice.bus.objects import ObjectStore, open_objects
@@ -190,6 +191,22 @@ class Bus:
         return int(self._client.max_payload)
 
     @property
+    def server(self) -> ServerFacts:
+        """The server at the other end, as it was when it was connected to."""
+        info = self._client._server_info  # noqa: SLF001 - offered nowhere else
+        return ServerFacts(
+            name=str(info.get("server_name", "")),
+            version=str(info.get("version", "")),
+            max_payload=self.max_payload,
+            jetstream=bool(info.get("jetstream", False)),
+        )
+
+    @property
+    def account(self) -> Account:
+        """What JetStream says of itself."""
+        return Account(self._jetstream)
+
+    @property
     def settings(self) -> NatsSettings:
         return self._settings
 
@@ -277,6 +294,7 @@ class Bus:
         timeout_s: float,
         quiet_s: float | None = None,
         stop_after: int | None = None,
+        headers: dict[str, str] | None = None,
     ) -> list[Message]:
         """Ask everybody, and collect answers until the time is up.
 
@@ -303,7 +321,7 @@ class Bus:
         subscription = await self.subscribe(inbox, collect)
         try:
             async with limit:
-                await self.publish(subject, payload, reply=inbox)
+                await self.publish(subject, payload, reply=inbox, headers=headers)
                 await enough.wait()
         except TimeoutError:
             pass

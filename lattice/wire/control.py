@@ -1,21 +1,25 @@
 """The control interface's requests and replies: wasmCloud 1.x's JSON, checked where it comes in.
 
 Sources: ``crates/control-interface/src/types`` of wasmCloud v1.9.2. Unknown fields are ignored and
-absent optional ones omitted on the way out, as its own client does.
+absent optional ones omitted on the way out, as its own client does. Fields stand in its order.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
+    model_serializer,
+    model_validator,
 )
 
 from lattice import errors, limits
@@ -43,6 +47,22 @@ StringMap = Annotated[dict[str, str], BeforeValidator(_none_as_empty)]
 """Annotations, labels, constraints: absent, null and empty mean the same."""
 
 
+def _check_size(annotations: dict[str, str]) -> dict[str, str]:
+    if sum(len(key) + len(value) for key, value in annotations.items()) > limits.ANNOTATIONS_CHARS:
+        raise ValueError(f"more than {limits.ANNOTATIONS_CHARS} characters in all")
+    return annotations
+
+
+Annotations = Annotated[StringMap, AfterValidator(_check_size)]
+"""What a request asks to be remembered of an actor or a provider, and repeated in events."""
+
+Reference = Annotated[str, Field(max_length=limits.REFERENCE_CHARS)]
+
+
+LinkKey = tuple[str, str, str, str, str]
+"""Source, name, namespace, package, target: no two links share all of them."""
+
+
 class Link(Wire):
     """Source may call target, by this name, on these interfaces."""
 
@@ -61,6 +81,11 @@ class Link(Wire):
         """What the link is looked up by: source, name, namespace, package."""
         return (self.source_id, self.name, self.wit_namespace, self.wit_package)
 
+    @property
+    def order(self) -> LinkKey:
+        """Where the link stands in lists."""
+        return (*self.key, self.target)
+
 
 class DeleteLink(Wire):
     """A link to delete; ``target`` and ``interfaces`` narrow it down, which 1.x can't."""
@@ -77,7 +102,15 @@ class ComponentSpec(Wire):
     """Value of ``COMPONENT_{id}`` in the state bucket: the outbound links of one source."""
 
     url: str = ""
+    """What was started under that id first; empty while only links are known."""
     links: list[Link] = []
+
+
+class LinkPage(Wire):
+    """Body of a request for links that takes them page by page; 1.x asks with an empty one."""
+
+    after: LinkKey | None = None
+    """``Link.order`` of the last one of the page before."""
 
 
 class ComponentDescription(Wire):
@@ -89,28 +122,34 @@ class ComponentDescription(Wire):
     max_instances: int
     limits: dict[str, str] | None = None
 
+    @model_serializer(mode="wrap")
+    def _with_limits(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The one optional field that 1.x says even when there is nothing to say."""
+        fields: dict[str, Any] = serialize(self)
+        return {**fields, "limits": self.limits}
+
 
 class ProviderDescription(Wire):
     id: str
     image_ref: str | None = None
     name: str | None = None
-    annotations: StringMap | None = None
     revision: int = 0
+    annotations: StringMap | None = None
 
 
 class Host(Wire):
     """One host's answer to a ping."""
 
-    id: str
-    friendly_name: str
-    labels: StringMap
-    lattice: str
-    uptime_seconds: int
-    uptime_human: str | None = None
-    version: str | None = None
     rpc_host: str | None = None
     ctl_host: str | None = None
+    friendly_name: str
+    id: str
     js_domain: str | None = None
+    labels: StringMap
+    lattice: str
+    uptime_human: str | None = None
+    uptime_seconds: int
+    version: str | None = None
 
 
 class HostInventory(Wire):
@@ -133,9 +172,9 @@ class StopHost(Wire):
 
 
 class ComponentAuction(Wire):
-    component_ref: str
+    component_ref: Reference
     component_id: str
-    constraints: StringMap = {}
+    constraints: Annotations = {}
 
 
 class ComponentBid(ComponentAuction):
@@ -143,9 +182,9 @@ class ComponentBid(ComponentAuction):
 
 
 class ProviderAuction(Wire):
-    provider_ref: str
+    provider_ref: Reference
     provider_id: str
-    constraints: StringMap = {}
+    constraints: Annotations = {}
 
 
 class ProviderBid(ProviderAuction):
@@ -153,32 +192,113 @@ class ProviderBid(ProviderAuction):
 
 
 class ScaleComponent(Wire):
+    component_ref: Reference = ""
     component_id: str
-    component_ref: str = ""
+    annotations: Annotations = {}
     count: int = Field(default=0, ge=0, le=2**32 - 1)
     """Concurrent instances at the most; 0 stops the actor."""
-    annotations: StringMap = {}
+    component_limits: Annotated[dict[str, str], AfterValidator(_check_size)] | None = None
     host_id: str = ""
     config: list[str] = []
-    component_limits: dict[str, str] | None = None
     allow_update: bool = False
+    """Whether a running actor whose image is another takes the new one."""
+
+
+class UpdateComponent(Wire):
+    """Another image for an actor that runs; everything else about it stays."""
+
+    component_id: str = ""
+    annotations: Annotations = {}
+    host_id: str = ""
+    new_component_ref: Reference = ""
 
 
 class StartProvider(Wire):
     provider_id: str
-    provider_ref: str
+    provider_ref: Reference = ""
     host_id: str = ""
     config: list[str] = []
-    annotations: StringMap = {}
+    annotations: Annotations = {}
 
 
 class StopProvider(Wire):
-    provider_id: str = Field(validation_alias=AliasChoices("provider_id", "provider_ref"))
     host_id: str = ""
+    provider_id: str = Field(validation_alias=AliasChoices("provider_id", "provider_ref"))
+
+
+class PutLabel(Wire):
+    key: str
+    value: str
+
+
+class DeleteLabel(Wire):
+    key: str
+
+
+class RegistryCredential(Wire):
+    """How to log in to a registry; its secrets are in no log line and no error text."""
+
+    password: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, repr=False)
+    username: str | None = None
+    registry_type: str = Field(default="oci", alias="registryType")
+
+
+def _split(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+class StoredClaims(Wire):
+    """Value of ``CLAIMS_{subject}`` in the state bucket: what a signed artefact says of itself."""
+
+    kind: Literal["component", "provider"] = Field(default="component", exclude=True)
+    """Not stored: only a component's claims have a ``call_alias``."""
+    call_alias: str = ""
+    issuer: str = Field(validation_alias=AliasChoices("issuer", "iss"))
+    name: str = ""
+    revision: str = Field(default="0", validation_alias=AliasChoices("revision", "rev"))
+    subject: str = Field(validation_alias=AliasChoices("subject", "sub"))
+    tags: Annotated[list[str], BeforeValidator(_split)] = []
+    version: str = ""
+    config_schema: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_kinds_apart(cls, fields: object) -> object:
+        if not isinstance(fields, dict) or "kind" in fields:
+            return fields
+        return {**fields, "kind": "component" if "call_alias" in fields else "provider"}
+
+    def to_json(self) -> dict[str, Any]:
+        absent = {"config_schema"} if self.kind == "component" else {"call_alias", "tags"}
+        return self.model_dump(mode="json", exclude_none=True, exclude=absent)
+
+    def to_map(self) -> dict[str, str]:
+        """The flat form in which ``claims.get`` lists them; 1.x says some things twice."""
+        twice = {
+            "iss": self.issuer,
+            "issuer": self.issuer,
+            "name": self.name,
+            "rev": self.revision,
+            "revision": self.revision,
+            "sub": self.subject,
+            "subject": self.subject,
+        }
+        if self.kind == "component":
+            more = {"call_alias": self.call_alias, "tags": ",".join(self.tags)}
+        else:
+            more = {"config_schema": self.config_schema or ""}
+        return dict(sorted((twice | more | {"version": self.version}).items()))
+
+
+_registries = TypeAdapter(dict[str, RegistryCredential])
 
 
 class ControlReply(BaseModel):
-    """The one envelope of every control reply; ``code`` is ours, on failure only."""
+    """The one envelope of every control reply.
+
+    Ours beside 1.x's: ``code``, on failure only, and ``next``, where a list goes on.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -186,6 +306,7 @@ class ControlReply(BaseModel):
     message: str = ""
     response: Any = None
     code: str | None = None
+    next: Any = None
 
     def raise_for_failure(self) -> None:
         """Raise the error that a refusal stands for.
@@ -206,11 +327,29 @@ def accepted(response: object = None, message: str = "") -> bytes:
     return json.dumps(reply, separators=(",", ":")).encode()
 
 
+def list_links(links: Iterable[Link], page: LinkPage | None = None) -> bytes:
+    """Encode a reply with the links in order: all of them, or one page and where it goes on."""
+    rest = sorted(links, key=lambda link: link.order)
+    if page is not None and page.after is not None:
+        rest = [link for link in rest if link.order > page.after]
+    parts: list[str] = []
+    size = 0
+    for link in rest:
+        if page is not None and size >= limits.LINK_PAGE_BYTES:
+            break
+        parts.append(link.model_dump_json())
+        size += len(parts[-1])
+    goes_on = f',"next":{json.dumps(rest[len(parts) - 1].order)}' if len(parts) < len(rest) else ""
+    return f'{{"success":true,"message":"","response":[{",".join(parts)}]{goes_on}}}'.encode()
+
+
 def refused(error: errors.LatticeError, *, message: str | None = None) -> bytes:
     """Encode a refusal; ``message`` replaces the error's text where clients read 1.x's."""
+    text = error.text if message is None else message
     reply = {
         "success": False,
-        "message": error.text if message is None else message,
+        # It may repeat what was sent.
+        "message": text[: limits.ERROR_TEXT_CHARS],
         "code": error.code,
     }
     return json.dumps(reply, separators=(",", ":")).encode()
@@ -250,6 +389,21 @@ def parse_config(data: bytes) -> dict[str, str]:
         return _config.validate_json(data)
     except ValidationError:
         raise errors.InvalidRequest("config data should be a map of string -> string") from None
+
+
+def parse_registries(data: bytes) -> dict[str, RegistryCredential]:
+    """Decode credentials by registry.
+
+    Raises:
+        InvalidRequest, PayloadTooLarge: as ``parse``.
+    """
+    what = "registries put command"
+    if len(data) > limits.CONTROL_BYTES_MAX:
+        raise errors.PayloadTooLarge(what, len(data), limits.CONTROL_BYTES_MAX)
+    try:
+        return _registries.validate_json(data)
+    except ValidationError as error:
+        raise errors.InvalidRequest(f"failed to deserialize {what}: {first_fault(error)}") from None
 
 
 def uptime_human(seconds: int) -> str:

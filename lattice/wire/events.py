@@ -27,6 +27,15 @@ def encode(name: str, data: Mapping[str, Any], *, source: str) -> bytes:
     ).encode()
 
 
+def time_of(message: bytes) -> float | None:
+    """When an event says that it happened, in seconds since 1970; None where it does not say."""
+    try:
+        moment = datetime.fromisoformat(from_json(message)["time"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return moment.timestamp() if moment.tzinfo is not None else None
+
+
 def decode(message: bytes) -> tuple[str, str, dict[str, Any]] | None:
     """Take an event apart into name, source and data; None for what is not a lattice event.
 

@@ -67,6 +67,14 @@ class HostData(Wire):
     structured_logging: bool = False
     log_level: str = "info"
     otel_config: dict[str, Any] = {"enable_observability": False, "protocol": "Http"}
+    host_scoped: bool = False
+    """Not in 1.x: links and configuration are told on subjects that end in the host's id, which
+    the copies on other hosts, and other hosts, have no part in."""
+
+    @property
+    def telling_host(self) -> str | None:
+        """What ``subjects.link_put`` and the like want to know."""
+        return self.host_id if self.host_scoped else None
 
     def to_line(self) -> bytes:
         """The handshake: base64 of the JSON, and CRLF."""

@@ -70,3 +70,14 @@ def test_interfaces_are_taken_apart(text: str, interface: Interface) -> None:
 def test_what_is_no_interface_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidRequest):
         names.parse_interface(text)
+
+
+@pytest.mark.parametrize("text", ["wasmbus.ctl", "acme", "a.b-c.d_e"])
+def test_a_control_prefix_is_tokens_joined_by_dots(text: str) -> None:
+    assert names.parse_control_prefix(text) == text
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "a.*", "a.>", "a b", "é"])
+def test_a_control_prefix_that_is_no_subject_is_refused(text: str) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        names.parse_control_prefix(text)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lattice import errors, subjects
-from lattice.subjects import ControlSubject
+from lattice.subjects import AppSubject, ControlSubject
 
 tokens = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
 
@@ -23,6 +23,11 @@ WASMCLOUDS = {
     "LATTICEDATA_default": subjects.state_bucket("default"),
     "CONFIGDATA_default": subjects.config_bucket("default"),
     "COMPONENT_http-hello": subjects.component_key("http-hello"),
+    "CLAIMS_MABC": subjects.claims_key("MABC"),
+    "wadm.api.default.model.put": subjects.app_api("default", "put"),
+    "wadm.api.x.model.deploy.hello": subjects.app_api("x", "deploy", "hello"),
+    "wadm.status.default.hello": subjects.app_status("default", "hello"),
+    "acme.ctl.v1.x.host.ping": subjects.control("x", "host", "ping", prefix="acme.ctl"),
 }
 
 OURS = {
@@ -31,7 +36,12 @@ OURS = {
     "default.echo": subjects.queue_group("default", "echo"),
     "wasmbus.msg.default.echo.Echo.Say": subjects.door("default", "echo", "Echo.Say"),
     "wasmbus.msg.default.echo.>": subjects.doors("default", "echo"),
+    "wasmbus.rpc.default.kv.linkdefs.put.NABC": subjects.link_put("default", "kv", "NABC"),
+    "wasmbus.rpc.default.kv.linkdefs.del.NABC": subjects.link_delete("default", "kv", "NABC"),
+    "wasmbus.rpc.default.kv.config.update.NABC": subjects.config_update("default", "kv", "NABC"),
     "lattice.evt.default.host_draining": subjects.own_event("default", "host_draining"),
+    "wadm.api.default.>": subjects.app_apis("default"),
+    "lattice.app.default.plan": subjects.app_plan("default"),
     "lattice.beat.default.NABC": subjects.beat("default", "NABC"),
 }
 
@@ -102,3 +112,52 @@ def test_a_bucket_needs_the_name_of_a_lattice(lattice: str) -> None:
     ):
         with pytest.raises(errors.InvalidRequest):
             bucket(lattice)
+
+
+@given(tokens, st.lists(tokens, min_size=1, max_size=3).map(".".join))
+def test_a_control_subject_is_parsed_under_its_own_prefix_only(lattice: str, prefix: str) -> None:
+    subject = subjects.control(lattice, "host", "ping", prefix=prefix)
+
+    assert subjects.parse_control(lattice, subject, prefix=prefix).noun == "host"
+    with pytest.raises(errors.InvalidRequest, match="unsupported subject"):
+        subjects.parse_control(lattice, subject, prefix=f"{prefix}x")
+
+
+@pytest.mark.parametrize(
+    ("key", "claims", "older"),
+    [
+        ("CLAIMS_MABC", True, False),
+        ("LINKDEF_ABC", False, True),
+        ("REFMAP_ABC", False, True),
+        ("COMPONENT_x", False, False),
+        ("SOMETHING", False, False),
+    ],
+)
+def test_kinds_of_keys_are_told_apart(key: str, claims: bool, older: bool) -> None:
+    assert subjects.is_claims_key(key) is claims
+    assert subjects.is_older_key(key) is older
+
+
+@given(lattice=tokens, operation=tokens, app=st.none() | tokens)
+def test_a_request_for_apps_is_taken_apart_into_what_it_was_built_of(
+    lattice: str, operation: str, app: str | None
+) -> None:
+    subject = subjects.app_api(lattice, operation, app)
+
+    assert subjects.parse_app_api(lattice, subject) == AppSubject(operation, app)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "wadm.api.x.model",
+        "wadm.api.x.model.get.a.b",
+        "wadm.api.x.policy.get",
+        "wadm.api.y.model.get",
+        "wadm.api",
+        "",
+    ],
+)
+def test_other_requests_for_apps_are_unsupported(subject: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match="Unsupported subject"):
+        subjects.parse_app_api("x", subject)

@@ -83,3 +83,15 @@ async def test_a_child_does_not_outlive_an_owner_that_is_killed() -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
+
+
+async def test_a_program_that_is_still_being_written_is_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o700)
+    writer = program.open("ab")
+    asyncio.get_running_loop().call_later(0.1, writer.close)
+
+    process = await processes.spawn(program)
+
+    assert await process.wait() == 3

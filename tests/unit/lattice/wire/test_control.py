@@ -1,6 +1,7 @@
 """The control interface's JSON: the golden files are wasmCloud 1.9.2's."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ MODELS: dict[str, type[Wire]] = {
     "link": control.Link,
     "delete_link": control.DeleteLink,
     "component_spec": control.ComponentSpec,
+    "update_component": control.UpdateComponent,
+    "put_label": control.PutLabel,
+    "delete_label": control.DeleteLabel,
+    "registry_credential": control.RegistryCredential,
+    "component_claims": control.StoredClaims,
+    "provider_claims": control.StoredClaims,
 }
 
 
@@ -42,7 +49,8 @@ def test_every_golden_file_is_looked_at() -> None:
 def test_what_wasmcloud_says_is_read_and_said_in_the_same_words(name: str) -> None:
     value = control.parse(MODELS[name], golden(name), what="golden file")
 
-    assert value.to_json() == json.loads(golden(name))
+    # In the same order, too: what is sent is the same to the byte.
+    assert json.dumps(value.to_json()) == json.dumps(json.loads(golden(name)))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -214,6 +222,81 @@ def test_a_config_over_the_limit_is_refused_unread() -> None:
 
 def test_later_configs_win() -> None:
     assert control.merge_configs([{"a": "1", "b": "1"}, {}, {"b": "2"}]) == {"a": "1", "b": "2"}
+
+
+def test_claims_are_listed_flat_and_some_things_twice() -> None:
+    component = control.parse(control.StoredClaims, golden("component_claims"), what="x")
+    assert component.to_map() == {
+        "call_alias": "",
+        "iss": component.issuer,
+        "issuer": component.issuer,
+        "name": "hello",
+        "rev": "4",
+        "revision": "4",
+        "sub": component.subject,
+        "subject": component.subject,
+        "tags": "a,b",
+        "version": "0.1.0",
+    }
+    provider = control.parse(control.StoredClaims, golden("provider_claims"), what="x")
+    assert provider.to_map().keys() == component.to_map().keys() - {"call_alias", "tags"} | {
+        "config_schema"
+    }
+
+
+def test_claims_of_older_hosts_are_read() -> None:
+    older = b'{"call_alias":"","iss":"A","name":"x","rev":"1","sub":"M","tags":"a,b","version":""}'
+    claims = control.parse(control.StoredClaims, older, what="x")
+
+    assert (claims.issuer, claims.revision, claims.subject) == ("A", "1", "M")
+    assert claims.tags == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'{"ghcr.io":5}', b'{"ghcr.io":{"password":5}}', b"[" * 100_000]
+)
+def test_credentials_that_are_none_are_refused_without_repeating_them(data: bytes) -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"^failed to deserialize registries put"):
+        control.parse_registries(data)
+
+
+def test_a_credential_does_not_show_its_secrets() -> None:
+    (credential,) = control.parse_registries(b'{"x":{"username":"u","password":"geheim"}}').values()
+
+    assert (credential.username, credential.registry_type) == ("u", "oci")
+    assert "geheim" not in repr(credential)
+
+
+def some_links(count: int) -> list[control.Link]:
+    return [
+        control.Link(source_id=f"source-{n}", target="x", wit_namespace="a", wit_package="b")
+        for n in range(count)
+    ]
+
+
+@given(st.integers(0, 30), st.integers(1, 2_000), st.randoms())
+def test_pages_of_links_are_all_of_them_once(count: int, size: int, rng: random.Random) -> None:
+    links = some_links(count)
+    rng.shuffle(links)
+    taken: list[control.Link] = []
+    page: control.LinkPage | None = control.LinkPage()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "LINK_PAGE_BYTES", size)
+        while page is not None:
+            reply = json.loads(control.list_links(links, page))
+            taken += [control.Link.model_validate(link) for link in reply["response"]]
+            after = reply.get("next")
+            page = control.LinkPage(after=after) if after else None
+
+    assert taken == sorted(links, key=lambda link: link.order)
+
+
+def test_who_asks_without_a_page_gets_all_links() -> None:
+    links = some_links(10_000)
+    reply = json.loads(control.list_links(links))
+
+    assert reply.keys() == {"success", "message", "response"}
+    assert len(reply["response"]) == 10_000
 
 
 @pytest.mark.parametrize(
