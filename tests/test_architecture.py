@@ -32,15 +32,21 @@ MAY_IMPORT = {
     "lattice.aio": "lattice.errors lattice.limits",
     "lattice.wire": KERNEL,
     "lattice.identity": KERNEL,
+    "lattice.manifest": f"{KERNEL} lattice.wire",
     "lattice.bus": SHARED,
+    "lattice.archives": SHARED,
     "lattice.artefacts": f"{SHARED} lattice.bus",
     "lattice.rpc": f"{SHARED} lattice.bus",
     "lattice.state": f"{SHARED} lattice.bus",
     "lattice.control": f"{SHARED} lattice.bus lattice.state",
-    "lattice.cli": f"{SHARED} lattice.bus lattice.artefacts lattice.rpc lattice.state"
-    " lattice.control",
+    "lattice.cli": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.registry"
+    " lattice.rpc lattice.state lattice.control lattice.manifest lattice.reconcile",
+    "lattice.reconcile": f"{SHARED} lattice.bus lattice.state lattice.manifest lattice.control",
     "lattice.installed": "",
-    "host": f"{SHARED} lattice.bus lattice.artefacts lattice.installed lattice.rpc lattice.state",
+    "lattice.registry": f"{SHARED} lattice.archives",
+    "host": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.installed"
+    " lattice.registry lattice.rpc lattice.state lattice.manifest lattice.control"
+    " lattice.reconcile",
     "providers.sdk": f"{SHARED} lattice.bus lattice.installed lattice.rpc",
 } | {f"providers.{name}": f"{SHARED} lattice.bus providers.sdk" for name in PROVIDERS}
 
@@ -48,8 +54,9 @@ MAY_IMPORT = {
 HOMES = {
     "httptools": "providers.http_server.listener",
     "msgpack": "lattice.wire",
+    "nacl": "lattice.identity",
     "nats": "lattice.bus",
-    "nkeys": "lattice.identity lattice.bus.connection",
+    "nkeys": "lattice.bus.connection",
     "redis": "providers.keyvalue.stores.redis",
     "rich": "lattice.cli",
     "typer": "lattice.cli host.__main__",
