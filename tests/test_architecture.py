@@ -52,6 +52,7 @@ MAY_IMPORT = {
 
 # One third-party library, one home, or as few as can be.
 HOMES = {
+    "httpx": "lattice.registry.client",
     "httptools": "providers.http_server.listener",
     "msgpack": "lattice.wire",
     "nacl": "lattice.identity",
