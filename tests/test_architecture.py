@@ -64,6 +64,7 @@ HOMES = {
     "uvicorn": "providers.http_server.listener",
     "uvloop": "host.__main__ providers.sdk.__main__",
     "wasmtime": "host.engine.ffi",
+    "yaml": "lattice.manifest",
 }
 
 # Used for what they are, wherever that is: values checked where they come in, and log lines.
