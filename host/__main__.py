@@ -71,6 +71,23 @@ def run(
     allow_file_load: Annotated[
         bool, typer.Option(help="Let control requests start modules from this host's files.")
     ] = False,
+    allow_latest: Annotated[
+        bool, typer.Option(help="Let control requests start what a registry calls latest.")
+    ] = False,
+    allowed_insecure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REGISTRY", help="Speak to this registry without TLS; may be repeated."
+        ),
+    ] = None,
+    reconcile: Annotated[
+        bool | None,
+        typer.Option(
+            "--reconcile/--no-reconcile",
+            help="Take part in keeping deployed apps as they shall be.",
+            show_default="yes",
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.", show_default=False)
     ] = None,
@@ -81,7 +98,11 @@ def run(
     """Run one host in the foreground. SIGTERM or Ctrl-C drains it.
 
     Everything else is set by environment variables: LATTICE_MEMORY_BYTES, LATTICE_CPU_TIME_S,
-    LATTICE_INSTANCES_MAX, LATTICE_MAILBOX_CALLS, LATTICE_HEARTBEAT_S, LATTICE_FUEL.
+    LATTICE_INSTANCES_MAX, LATTICE_MAILBOX_CALLS, LATTICE_HEARTBEAT_S, LATTICE_FUEL,
+    LATTICE_TRUSTED_ISSUERS, LATTICE_CTL_TOPIC_PREFIX, LATTICE_COMPONENT_AUCTION,
+    LATTICE_PROVIDER_AUCTION; of registries
+    LATTICE_OCI_REGISTRY, LATTICE_OCI_USER, LATTICE_OCI_PASSWORD, LATTICE_OCI_CA,
+    LATTICE_DOCKER_CONFIG, LATTICE_ARTEFACT_CACHE_BYTES.
     """
     given = {
         "nats_url": nats,
@@ -92,6 +113,9 @@ def run(
         "nats_credentials": credentials,
         "host_seed": host_seed,
         "allow_file_load": allow_file_load or None,
+        "allow_latest": allow_latest or None,
+        "allowed_insecure": ",".join(allowed_insecure or []) or None,
+        "reconcile": reconcile,
         "log_level": log_level,
         "log_format": log_format,
     }

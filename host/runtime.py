@@ -5,8 +5,6 @@ control and state, heartbeats.
 """
 
 import asyncio
-import platform
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -16,21 +14,29 @@ import structlog
 import lattice
 from host.actors.registry import Actors
 from host.artefacts.fetch import Fetcher
+from host.artefacts.shelf import Shelf
+from host.control.foreign import ForeignProviders
 from host.control.handlers import Handlers
 from host.control.server import ControlServer
 from host.engine import CallLimits, Engine, EngineSettings
 from host.events import Events
+from host.figures import FiguresServer, resident_bytes
 from host.heartbeat import Heartbeat
+from host.labels import Labels
+from host.logs import Logs
 from host.settings import HostSettings
 from host.supervise.providers import Providers, Surroundings
+from host.trust import Trust
 from lattice import limits
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus
 from lattice.identity import keys
+from lattice.reconcile.reconciler import Reconciler
 from lattice.rpc import Rpc
 from lattice.state.links import Difference
 from lattice.state.store import State
 from lattice.wire import control
+from lattice.wire.figures import HostFigures
 
 log = structlog.get_logger()
 
@@ -47,12 +53,13 @@ class Host:
         self._settings = settings
         self._provider_environment = provider_environment
         self.id = keys.host_id(settings.host_seed or keys.new_host_seed())
-        self.labels = _own_labels() | settings.labels
+        self.labels = Labels(settings.labels)
         self._started = time.monotonic()
         self._stop_requested = asyncio.Event()
         self._drain_s = limits.DRAIN_TIMEOUT_S
         self.ready = asyncio.Event()
         """Set once the host answers control requests."""
+        self._reconciler: Reconciler | None = None
         self._engine: Engine
         self._actors: Actors
         self._providers: Providers
@@ -94,9 +101,22 @@ class Host:
             stack.push_async_callback(rpc.aclose)
             state = await State.open(control_bus, settings.lattice, self, tasks)
             events = Events(control_bus, settings.lattice, self.id)
+            registries = settings.registries
             fetcher = Fetcher(
-                control_bus, settings.lattice, allow_file_load=settings.allow_file_load
+                control_bus,
+                settings.lattice,
+                allow_file_load=settings.allow_file_load,
+                registries=registries,
+                shelf=Shelf(
+                    settings.data_dir.expanduser() / "artefacts",
+                    bytes_max=settings.artefact_cache_bytes,
+                ),
             )
+            stack.push_async_callback(fetcher.aclose)
+            judge = Trust(frozenset(settings.trusted_issuers))
+            logs = Logs(control_bus, settings.lattice, self.id, settings.name)
+            await logs.open()
+            tasks.guard(logs.run, name="log lines")
             self._actors = Actors(
                 host_id=self.id,
                 engine=self._engine,
@@ -104,6 +124,8 @@ class Host:
                 state=state,
                 events=events,
                 fetcher=fetcher,
+                judge=judge,
+                logs=logs,
                 call_limits=self._call_limits(),
                 mailbox_calls=settings.mailbox_calls,
             )
@@ -116,6 +138,7 @@ class Host:
                     state=state,
                     events=events,
                     fetcher=fetcher,
+                    judge=judge,
                     environment=self._provider_environment,
                     log_level=settings.log_level,
                     structured_logging=settings.log_format == "json",
@@ -128,17 +151,40 @@ class Host:
                 providers=self._providers,
                 state=state,
                 events=events,
+                foreign=ForeignProviders(calls, settings.lattice, state),
+                registries=registries,
                 tasks=tasks,
                 stop_host=self.request_stop,
             )
-            server = ControlServer(control_bus, settings.lattice, self.id, handlers.table())
+            server = ControlServer(
+                control_bus,
+                settings.lattice,
+                self.id,
+                handlers.table(),
+                prefix=settings.ctl_topic_prefix,
+                auctions=settings.auctions,
+            )
+            await FiguresServer(
+                control_bus,
+                settings.lattice,
+                self.id,
+                host=self._host_figures,
+                actors=self._actors,
+            ).open()
             await server.open()
             stack.push_async_callback(server.aclose)
             self._start_heartbeat(beats, tasks)
+            if settings.reconcile:
+                self._reconciler = await self._open_reconciler(control_bus, state, stack)
             await self._announce(events)
             await self._stop_requested.wait()
-            await self._drain(events)
-            await events.publish("host_stopped", labels=self.labels)
+            if self._reconciler is not None:
+                # Whoever leads next moves what runs here while it still runs.
+                await self._reconciler.aclose()
+            try:
+                await self._drain(events)
+            finally:
+                await events.publish("host_stopped", labels=self.labels.all())
             log.info("host stopped", host=self.id)
 
     def describe(self) -> control.Host:
@@ -147,7 +193,7 @@ class Host:
         return control.Host(
             id=self.id,
             friendly_name=self._settings.name,
-            labels=self.labels,
+            labels=self.labels.all(),
             lattice=self._settings.lattice,
             uptime_seconds=uptime_s,
             uptime_human=control.uptime_human(uptime_s),
@@ -163,7 +209,7 @@ class Host:
             providers=self._providers.describe(),
             host_id=self.id,
             friendly_name=self._settings.name,
-            labels=self.labels,
+            labels=self.labels.all(),
             version=lattice.__version__,
             uptime_human=control.uptime_human(uptime_s),
             uptime_seconds=uptime_s,
@@ -171,10 +217,14 @@ class Host:
 
     def links_changed(self, difference: Difference) -> None:
         """Pass on what the state's mirror saw; actors look links up at every call."""
+        if self._reconciler is not None:
+            self._reconciler.state_changed()
         if self.ready.is_set():
             self._providers.links_changed(difference)
 
     def configs_changed(self, _config_names: frozenset[str]) -> None:
+        if self._reconciler is not None:
+            self._reconciler.state_changed()
         if self.ready.is_set():
             self._providers.configs_changed()
 
@@ -182,6 +232,19 @@ class Host:
         bus = await Bus.connect(self._settings.nats, name=f"host {self._settings.name} {purpose}")
         stack.push_async_callback(bus.aclose)
         return bus
+
+    async def _open_reconciler(self, bus: Bus, state: State, stack: AsyncExitStack) -> Reconciler:
+        reconciler = Reconciler(
+            bus,
+            self._settings.lattice,
+            state,
+            source=self.id,
+            name=self._settings.name,
+            prefix=self._settings.ctl_topic_prefix,
+        )
+        stack.push_async_callback(reconciler.aclose)
+        await reconciler.open()
+        return reconciler
 
     def _make_engine(self) -> Engine:
         settings = self._settings
@@ -207,20 +270,37 @@ class Host:
             self._settings.lattice,
             self.id,
             inventory=self.inventory,
-            figures=self._figures,
+            figures=self._vital_figures,
             interval_s=self._settings.heartbeat_s,
         )
         tasks.guard(heartbeat.run_heartbeat, name="heartbeat")
         tasks.guard(heartbeat.run_beat, name="beat")
 
-    def _figures(self) -> dict[str, float]:
-        statistics = self._engine.statistics()
+    def _vital_figures(self) -> dict[str, float | bool]:
+        """What a beat says."""
+        now = self._host_figures()
         return {
-            "uptime": self._uptime_s(),
-            "load": self.load,
-            "running": statistics.instances,
-            "waiting": self._actors.waiting,
+            "uptime": now.uptime_s,
+            "load": now.load,
+            "running": now.running,
+            "waiting": now.waiting,
+            "draining": now.draining,
+            "memory": now.memory_bytes,
         }
+
+    def _host_figures(self) -> HostFigures:
+        statistics = self._engine.statistics()
+        return HostFigures(
+            id=self.id,
+            name=self._settings.name,
+            uptime_s=self._uptime_s(),
+            load=self.load,
+            running=statistics.instances,
+            waiting=self._actors.waiting,
+            instances_max=statistics.instances_max,
+            memory_bytes=resident_bytes(),
+            draining=self.draining,
+        )
 
     async def _announce(self, events: Events) -> None:
         self.ready.set()
@@ -230,7 +310,7 @@ class Host:
         await events.publish(
             "host_started",
             friendly_name=self._settings.name,
-            labels=self.labels,
+            labels=self.labels.all(),
             uptime_seconds=0,
             version=lattice.__version__,
         )
@@ -245,12 +325,3 @@ class Host:
 
     def _uptime_s(self) -> int:
         return int(time.monotonic() - self._started)
-
-
-def _own_labels() -> dict[str, str]:
-    """What every host says of its machine, in wasmCloud's spelling."""
-    return {
-        "hostcore.arch": platform.machine(),
-        "hostcore.os": sys.platform,
-        "hostcore.osfamily": "unix",
-    }

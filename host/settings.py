@@ -3,14 +3,16 @@
 import re
 import secrets
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, FilePath, field_validator
+from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lattice import errors, limits, names
+from host.labels import is_own
+from lattice import errors, limits, names, subjects
 from lattice.bus import NatsSettings
 from lattice.identity import keys
+from lattice.registry.credentials import DOCKER_CONFIG, Credentials, RegistryAccess
 
 _ADJECTIVES = ("amber", "brisk", "calm", "dapper", "eager", "frosty", "gentle", "hardy", "quiet")
 _NOUNS = ("badger", "comet", "delta", "falcon", "harbor", "island", "juniper", "otter", "willow")
@@ -48,12 +50,51 @@ class HostSettings(BaseSettings):
     labels: dict[str, str] = {}
     """What auctions and requirements match on, beside ``hostcore.*``."""
 
+    trusted_issuers: Annotated[tuple[str, ...], NoDecode] = ()
+    """Public keys (``A…``) of the accounts whose actors and providers this host starts, joined by
+    commas; when empty it starts everybody's, and unsigned ones."""
+
+    ctl_topic_prefix: str = subjects.CONTROL_PREFIX
+    """Beginning of the control subjects; wasmCloud's ``WASMCLOUD_CTL_TOPIC_PREFIX``."""
+
+    component_auction: bool = True
+    """Whether this host bids in auctions for actors; it starts what it is told to in any case."""
+
+    provider_auction: bool = True
+    """Whether this host bids in auctions for providers."""
+
+    reconcile: bool = True
+    """Whether this host takes part in keeping the deployed apps as they shall be."""
+
     data_dir: Path = Path("~/.cache/lattice")
     """Cache of compiled modules; may be deleted at any time."""
 
     allow_file_load: bool = False
     """Whether ``file://`` references may be started: whoever may send control requests could then
     run any file this host can read."""
+
+    allow_latest: bool = False
+    """Whether a registry's ``latest``, said or unsaid, may be started: what that is may change from
+    one start to the next."""
+
+    allowed_insecure: Annotated[tuple[str, ...], NoDecode] = ()
+    """Registries, joined by commas, that are spoken to without TLS: ``localhost:5000``."""
+
+    oci_registry: str | None = None
+    """The registry that ``oci_user`` and ``oci_password`` are for."""
+
+    oci_user: str | None = None
+
+    oci_password: SecretStr | None = None
+
+    oci_ca: FilePath | None = None
+    """Certificates of authorities that sign registries', besides the system's."""
+
+    docker_config: Path = DOCKER_CONFIG
+    """Where ``docker login`` keeps credentials: the last place they are looked for."""
+
+    artefact_cache_bytes: int = Field(default=limits.ARTEFACT_CACHE_BYTES, ge=limits.MIB)
+    """Fetched artefacts on disk; beyond it those go that were not used for longest."""
 
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
@@ -77,9 +118,9 @@ class HostSettings(BaseSettings):
     fuel: bool = False
     """Count instructions: exact and reproducible, and about half as fast on tight loops."""
 
-    @field_validator("nats_url", mode="before")
+    @field_validator("nats_url", "trusted_issuers", "allowed_insecure", mode="before")
     @classmethod
-    def _split_servers(cls, value: object) -> object:
+    def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -91,6 +132,24 @@ class HostSettings(BaseSettings):
             return names.parse_lattice(value)
         except errors.InvalidRequest as error:
             raise ValueError(error.text) from None
+
+    @field_validator("ctl_topic_prefix")
+    @classmethod
+    def _check_prefix(cls, value: str) -> str:
+        try:
+            return names.parse_control_prefix(value)
+        except errors.InvalidRequest as error:
+            raise ValueError(error.text) from None
+
+    @field_validator("trusted_issuers")
+    @classmethod
+    def _check_issuers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for issuer in value:
+                keys.parse_public(issuer, what="trusted issuer")
+        except errors.InvalidRequest as error:
+            raise ValueError(error.text) from None
+        return value
 
     @field_validator("host_seed")
     @classmethod
@@ -105,7 +164,7 @@ class HostSettings(BaseSettings):
     @classmethod
     def _check_labels(cls, value: dict[str, str]) -> dict[str, str]:
         for key in value:
-            if key.lower().startswith("hostcore."):
+            if is_own(key):
                 raise ValueError(f"{key}: hostcore.* labels are the host's own")
         return value
 
@@ -115,6 +174,35 @@ class HostSettings(BaseSettings):
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
             raise ValueError("want letters, digits, '_', '.' and '-'")
         return value
+
+    @property
+    def auctions(self) -> tuple[str, ...]:
+        """The nouns of the auctions in which the host bids."""
+        switches = {"component": self.component_auction, "provider": self.provider_auction}
+        return tuple(noun for noun, on in switches.items() if on)
+
+    @model_validator(mode="after")
+    def _check_registry(self) -> Self:
+        given = [self.oci_registry, self.oci_user, self.oci_password]
+        if any(given) and not all(given):
+            raise ValueError("oci_registry, oci_user and oci_password want each other")
+        return self
+
+    @property
+    def registries(self) -> RegistryAccess:
+        """What this host may do at which registry, before the control plane tells it more."""
+        own = {}
+        if self.oci_registry and self.oci_password:
+            own[self.oci_registry] = Credentials(
+                username=self.oci_user, password=self.oci_password.get_secret_value()
+            )
+        return RegistryAccess(
+            own=own,
+            docker_config=self.docker_config,
+            allowed_insecure=self.allowed_insecure,
+            allow_latest=self.allow_latest,
+            certificates=self.oci_ca,
+        )
 
     @property
     def nats(self) -> NatsSettings:

@@ -18,6 +18,12 @@ LEAVING_S = 2.0
 """How long tasks that were cancelled at the end of a test may take to unwind."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record", action="store_true", help="write tests/golden anew instead of comparing with it"
+    )
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> None:
     """Fail an asynchronous test that leaves tasks behind."""

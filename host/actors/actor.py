@@ -10,9 +10,11 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import perf_counter_ns
 
 import structlog
 
+from host.actors.tally import Tally, is_by_force
 from host.engine import CallLimits, Execution, HostCalls, Module
 from lattice import errors, limits
 from lattice.wire.invocation import Invocation, Reply
@@ -24,6 +26,9 @@ UNWIND_S = 1.0
 
 Surroundings = Callable[[Invocation], HostCalls]
 """Makes what a guest may reach while it serves an invocation."""
+
+Report = Callable[[Invocation, errors.LatticeError], None]
+"""Hears of a call that a trap or a limit ended, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Actor:
         surroundings: Surroundings,
         call_limits: CallLimits,
         mailbox_calls: int = limits.MAILBOX_CALLS,
+        report: Report | None = None,
     ) -> None:
         self.id = actor_id
         self.count = count
@@ -65,16 +71,17 @@ class Actor:
         self._stopping = False
         self._idle = asyncio.Event()
         """Set when the last call ends of an actor that is being stopped."""
-        self._completed = self._failed = self._refused = 0
+        self._report = report
+        self.tally = Tally()
         self._loop = asyncio.get_running_loop()
 
     def statistics(self) -> ActorStatistics:
         return ActorStatistics(
             running=self._running,
             waiting=len(self._mailbox),
-            completed=self._completed,
-            failed=self._failed,
-            refused=self._refused,
+            completed=self.tally.completed,
+            failed=self.tally.failed,
+            refused=self.tally.refused,
         )
 
     def accept(self, invocation: Invocation) -> Reply | Awaitable[Reply]:
@@ -87,14 +94,16 @@ class Actor:
             LatticeError: whatever the guest's first slice ended with.
         """
         if self._stopping:
+            self.tally.refused += 1
             raise errors.Draining(f"{self.id} is being stopped on this host")
         if invocation.deadline <= self._loop.time():
+            self.tally.refused += 1
             raise errors.DeadlineExceeded("its time was up when it arrived; not executed")
         if self._running < self.count and not self._mailbox:
             self._enter()
             return self._run(invocation)
         self._check_room(invocation)
-        waiting = _Waiting(self._loop.create_future(), len(invocation.payload))
+        waiting = _Waiting(self._loop.create_future(), len(invocation.payload), perf_counter_ns())
         self._mailbox.append(waiting)
         self._mailbox_bytes += waiting.size
         return self._run_in_turn(invocation, waiting)
@@ -151,7 +160,7 @@ class Actor:
     def _check_room(self, invocation: Invocation) -> None:
         size = self._mailbox_bytes + len(invocation.payload)
         if len(self._mailbox) >= self._mailbox_calls or size > limits.MAILBOX_BYTES:
-            self._refused += 1
+            self.tally.refused += 1
             raise errors.Overloaded(
                 f"{self.id} has {self._running} of {self.count} instances running"
                 f" and {len(self._mailbox)} calls waiting here",
@@ -160,6 +169,8 @@ class Actor:
 
     def _run(self, invocation: Invocation) -> Reply | Awaitable[Reply]:
         """Start a call whose slot has been taken; gives the slot back when it ends."""
+        execution = None
+        began_ns = perf_counter_ns()
         try:
             execution = Execution(
                 self._module,
@@ -171,24 +182,50 @@ class Actor:
             )
             if execution.start():
                 reply = Reply(execution.result(), execution.usage)
-                self._leave(failed=False)
+                self._complete(invocation, reply, began_ns)
                 return reply
-        except BaseException:
-            self._leave(failed=True)
+        except BaseException as error:
+            self._fail(invocation, error, execution, began_ns)
             raise
         self._executions.add(execution)
-        return self._finish(execution)
+        return self._finish(invocation, execution, began_ns)
 
-    async def _finish(self, execution: Execution) -> Reply:
+    async def _finish(self, invocation: Invocation, execution: Execution, began_ns: int) -> Reply:
         try:
             reply = Reply(await execution.finish(), execution.usage)
-        except BaseException:
-            self._leave(failed=True)
+        except BaseException as error:
+            self._fail(invocation, error, execution, began_ns)
             raise
         finally:
             self._executions.discard(execution)
-        self._leave(failed=False)
+        self._complete(invocation, reply, began_ns)
         return reply
+
+    def _complete(self, invocation: Invocation, reply: Reply, began_ns: int) -> None:
+        usage = reply.usage
+        assert usage is not None
+        self.tally.complete(
+            perf_counter_ns() - began_ns, len(invocation.payload), len(reply.payload), usage
+        )
+        self._leave()
+
+    def _fail(
+        self,
+        invocation: Invocation,
+        error: BaseException,
+        execution: Execution | None,
+        began_ns: int,
+    ) -> None:
+        # First the slot: whatever else goes wrong here, it must not be lost.
+        self._leave()
+        usage = execution.usage if execution is not None else None
+        self.tally.fail(error, perf_counter_ns() - began_ns, len(invocation.payload), usage)
+        if (
+            self._report is not None
+            and isinstance(error, errors.LatticeError)
+            and is_by_force(error)
+        ):
+            self._report(invocation, error)
 
     async def _run_in_turn(self, invocation: Invocation, waiting: "_Waiting") -> Reply:
         try:
@@ -197,7 +234,8 @@ class Actor:
         except BaseException as reason:
             if waiting.has_slot:
                 # Its turn came in the same moment: pass the slot on.
-                self._leave(failed=True)
+                self.tally.failed += 1
+                self._leave()
             else:
                 self._withdraw(waiting)
             if isinstance(reason, TimeoutError):
@@ -205,17 +243,14 @@ class Actor:
                     f"its time was up while it waited for an instance of {self.id}; not executed"
                 ) from None
             raise
+        self.tally.queued.add((perf_counter_ns() - waiting.since_ns) // 1_000)
         outcome = self._run(invocation)
         return outcome if isinstance(outcome, Reply) else await outcome
 
     def _enter(self) -> None:
         self._running += 1
 
-    def _leave(self, *, failed: bool) -> None:
-        if failed:
-            self._failed += 1
-        else:
-            self._completed += 1
+    def _leave(self) -> None:
         if self._running <= self.count and self._hand_over():
             # The slot stays taken: the waiting call has it now.
             return
@@ -242,7 +277,7 @@ class Actor:
         if waiting in self._mailbox:
             self._mailbox.remove(waiting)
             self._mailbox_bytes -= waiting.size
-        self._failed += 1
+        self.tally.failed += 1
         self._note_idle()
 
 
@@ -250,6 +285,7 @@ class Actor:
 class _Waiting:
     turn: asyncio.Future[None]
     size: int
+    since_ns: int
 
     @property
     def has_slot(self) -> bool:

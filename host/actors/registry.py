@@ -1,4 +1,4 @@
-"""Which actors this host runs: started, resized, updated and stopped by one command, ``scale``.
+"""Which actors this host runs: started, resized and stopped by ``scale``, changed by ``update``.
 
 Commands for one actor are carried out one after the other; those for different actors side by side.
 Each ends in an event, ``component_scaled`` or ``component_scale_failed``.
@@ -10,16 +10,21 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from host import trust
 from host.actors.actor import Actor
 from host.artefacts.fetch import Fetcher
-from host.engine import CallLimits, Engine
+from host.engine import CallLimits, Engine, Module
 from host.events import Events
 from host.hostcalls.builtin import Builtins
-from host.hostcalls.outward import Outward, write_log
+from host.hostcalls.outward import Outward
+from host.logs import Logs
+from host.trust import Trust
 from lattice import errors, limits, names
+from lattice.identity.claims import Claims
 from lattice.rpc import Rpc, Service
 from lattice.state.store import State
-from lattice.wire.control import ComponentDescription, ScaleComponent
+from lattice.wire.control import ComponentDescription, ScaleComponent, UpdateComponent
+from lattice.wire.invocation import Invocation
 
 log = structlog.get_logger()
 
@@ -33,6 +38,10 @@ class _Running:
     service: Service
     command: ScaleComponent
     """The latest command, whose annotations and configs are in force."""
+    claims: Claims | None
+    """What its module says of itself, if it is signed."""
+    outward: Outward
+    """Counts the calls over its links."""
 
 
 class Actors:
@@ -47,6 +56,8 @@ class Actors:
         state: State,
         events: Events,
         fetcher: Fetcher,
+        judge: Trust,
+        logs: Logs,
         call_limits: CallLimits,
         mailbox_calls: int = limits.MAILBOX_CALLS,
     ) -> None:
@@ -56,6 +67,8 @@ class Actors:
         self._state = state
         self._events = events
         self._fetcher = fetcher
+        self._judge = judge
+        self._logs = logs
         self._call_limits = call_limits
         self._mailbox_calls = mailbox_calls
         self._running: dict[str, _Running] = {}
@@ -74,12 +87,18 @@ class Actors:
         """Calls that wait in mailboxes, of all actors together."""
         return sum(running.actor.statistics().waiting for running in self._running.values())
 
+    def counted(self) -> list[tuple[Actor, Outward]]:
+        """Who counts their calls: each actor, and those over its links."""
+        return [(running.actor, running.outward) for running in self._running.values()]
+
     def describe(self) -> list[ComponentDescription]:
         return [
             ComponentDescription(
                 id=actor_id,
                 image_ref=running.command.component_ref,
+                name=running.claims.name if running.claims else None,
                 annotations=running.command.annotations,
+                revision=(running.claims.revision or 0) if running.claims else 0,
                 max_instances=running.command.count,
                 limits=running.command.component_limits,
             )
@@ -105,22 +124,61 @@ class Actors:
             return ""
         return _remark(running.command.component_ref, command)
 
+    def check_update(self, command: UpdateComponent) -> str | None:
+        """Look an update over; the reference that it replaces, None when there is nothing to do.
+
+        Raises:
+            NotFound: the actor does not run here; wasmCloud's words.
+            InvalidRequest: no reference.
+            Draining: the host is stopping.
+        """
+        if self._stopping:
+            raise errors.Draining("this host is stopping")
+        actor_id = names.parse_entity(command.component_id)
+        if (running := self._running.get(actor_id)) is None:
+            raise errors.NotFound(f"component {actor_id} not found")
+        if not command.new_component_ref:
+            raise errors.InvalidRequest("new_component_ref names nothing")
+        old = running.command.component_ref
+        return None if old == command.new_component_ref else old
+
     async def scale(self, command: ScaleComponent) -> None:
         """Carry out a command that was checked; an event tells how it went."""
-        turn = self._turns.setdefault(command.component_id, asyncio.Lock())
-        async with turn:
+        async with self._turn(command.component_id):
             try:
-                done = await self._scale(command)
+                data = await self._scale(command)
             except errors.LatticeError as error:
-                log.error("actor could not be scaled", actor=command.component_id, error=error.text)
-                await self._events.publish(
-                    "component_scale_failed",
-                    **self._event_data(command),
-                    error=error.text,
-                    code=error.code,
-                )
+                await self._report_failure(command, error)
             else:
-                await self._events.publish("component_scaled", **self._event_data(done))
+                await self._events.publish("component_scaled", **data)
+
+    async def update(self, command: UpdateComponent) -> None:
+        """Carry out an update that was checked; events tell how it went.
+
+        Of the old image that it is gone, of the new one that it runs. wasmCloud says so the other
+        way round, and whoever counts by id alone then takes the actor for stopped; and of a failure
+        it says nothing.
+        """
+        async with self._turn(command.component_id):
+            if (running := self._running.get(command.component_id)) is None:
+                log.warning("actor stopped before its update", actor=command.component_id)
+                return
+            old, old_claims = running.command, running.claims
+            wanted = old.model_copy(
+                update={
+                    "component_ref": command.new_component_ref,
+                    "annotations": command.annotations,
+                    "allow_update": True,
+                }
+            )
+            try:
+                data = await self._change(running, wanted)
+            except errors.LatticeError as error:
+                await self._report_failure(wanted, error)
+                return
+            gone = old.model_copy(update={"count": 0})
+            await self._events.publish("component_scaled", **self._event_data(gone, old_claims))
+            await self._events.publish("component_scaled", **data)
 
     async def stop_all(self, *, drain_s: float) -> None:
         """Take no further calls, and let all that were accepted end within ``drain_s``."""
@@ -129,27 +187,39 @@ class Actors:
             *(self._stop(actor_id, drain_s=drain_s) for actor_id in list(self._running))
         )
 
-    async def _scale(self, command: ScaleComponent) -> ScaleComponent:
+    def _turn(self, actor_id: str) -> asyncio.Lock:
+        return self._turns.setdefault(actor_id, asyncio.Lock())
+
+    async def _scale(self, command: ScaleComponent) -> dict[str, object]:
+        """Do it, and give what its event says."""
         running = self._running.get(command.component_id)
         if not command.count:
             await self._stop(command.component_id, drain_s=limits.DRAIN_TIMEOUT_S)
-            known = running.command.component_ref if running else ""
-            return command.model_copy(update={"component_ref": command.component_ref or known})
-        if running is None:
-            await self._start(command)
-            return command
-        return await self._change(running, command)
+            if running is None:
+                return self._event_data(command, None)
+            stopped = running.command.model_copy(update={"count": 0})
+            return self._event_data(stopped, running.claims)
+        if running is not None:
+            return await self._change(running, command)
+        return await self._start(command)
 
-    async def _start(self, command: ScaleComponent) -> None:
+    async def _start(self, command: ScaleComponent) -> dict[str, object]:
         if len(self._running) >= ACTORS_MAX:
             raise errors.Overloaded(f"this host runs {ACTORS_MAX} actors already")
-        module = await self._engine.load(await self._fetcher.fetch(command.component_ref))
+        module, claims = await self._load(command.component_ref)
         actor_id = command.component_id
+        await self._note(actor_id, command.component_ref, claims)
         builtins = Builtins(
-            log=lambda level, text: write_log(actor_id, level, text),
+            log=lambda level, text: self._logs.guest(actor_id, level, text),
             config=lambda: self._config(actor_id),
         )
-        outward = Outward(actor_id, links=self._state.links, rpc=self._rpc, builtins=builtins)
+        outward = Outward(
+            actor_id,
+            links=self._state.links,
+            rpc=self._rpc,
+            builtins=builtins,
+            logs=self._logs,
+        )
         actor = Actor(
             actor_id,
             module,
@@ -157,30 +227,53 @@ class Actors:
             surroundings=outward.surroundings,
             call_limits=self._limits_of(command),
             mailbox_calls=self._mailbox_calls,
+            report=self._note_trap,
         )
         service = await self._rpc.serve(actor_id, actor, door=True)
         if self._stopping:
             await service.aclose()
             raise errors.Draining("this host is stopping")
-        self._running[actor_id] = _Running(actor, service, command)
+        self._running[actor_id] = _Running(actor, service, command, claims, outward)
         log.info(
             "actor started", actor=actor_id, count=command.count, reference=command.component_ref
         )
+        return self._event_data(command, claims)
 
-    async def _change(self, running: _Running, command: ScaleComponent) -> ScaleComponent:
+    async def _change(self, running: _Running, command: ScaleComponent) -> dict[str, object]:
         old = running.command
         reference = command.component_ref or old.component_ref
         if reference != old.component_ref:
             if command.allow_update:
-                module = await self._engine.load(await self._fetcher.fetch(reference))
+                module, running.claims = await self._load(reference)
+                await self._note(command.component_id, reference, running.claims)
                 running.actor.replace(module)
             else:
                 reference = old.component_ref
         running.actor.restrict(self._limits_of(command))
         running.actor.resize(_bounded(command.count))
-        running.command = command.model_copy(update={"component_ref": reference})
+        # Whoever scales by hand says nothing of annotations; they stay, or their owner would take
+        # the actor for a stranger's.
+        annotations = command.annotations or old.annotations
+        running.command = command.model_copy(
+            update={"component_ref": reference, "annotations": annotations}
+        )
         log.info("actor scaled", actor=command.component_id, count=command.count)
-        return running.command
+        return self._event_data(running.command, running.claims)
+
+    async def _load(self, reference: str) -> tuple[Module, Claims | None]:
+        wasm = await self._fetcher.fetch(reference)
+        claims = await self._judge.admit_module(wasm)
+        return await self._engine.load(wasm), claims
+
+    async def _note(self, actor_id: str, reference: str, claims: Claims | None) -> None:
+        """Keep in the lattice's state what is started, where wasmCloud's tools look for it."""
+        try:
+            if claims is not None:
+                await self._state.put_claims(trust.stored(claims))
+            await self._state.note_started(actor_id, reference)
+        except errors.LatticeError as error:
+            # Nothing that runs depends on it.
+            log.warning("a start could not be noted", actor=actor_id, error=error.text)
 
     async def _stop(self, actor_id: str, *, drain_s: float) -> None:
         if (running := self._running.pop(actor_id, None)) is None:
@@ -211,8 +304,26 @@ class Actors:
             raise errors.InvalidRequest("component_limits: a limit must be above 0")
         return replace(self._call_limits, memory_bytes=memory_bytes, cpu_time_s=cpu_time_s)
 
-    def _event_data(self, command: ScaleComponent) -> dict[str, object]:
+    def _note_trap(self, invocation: Invocation, error: errors.LatticeError) -> None:
+        # Their callers hear of it; a host's log would be full of them.
+        log.debug("a call was ended", actor=invocation.target, error=error.text)
+        backtrace = error.detail.get("backtrace") or ""
+        text = f"{error.text}\n{backtrace}".rstrip()
+        self._logs.remark(invocation.target, "warning", text, call=invocation.id)
+
+    async def _report_failure(self, command: ScaleComponent, error: errors.LatticeError) -> None:
+        log.error("actor could not be scaled", actor=command.component_id, error=error.text)
+        self._logs.remark(command.component_id, "error", f"could not be scaled: {error.text}")
+        await self._events.publish(
+            "component_scale_failed",
+            **self._event_data(command, None),
+            error=error.text,
+            code=error.code,
+        )
+
+    def _event_data(self, command: ScaleComponent, claims: Claims | None) -> dict[str, object]:
         return {
+            **trust.module_facts(claims),
             "annotations": command.annotations,
             "host_id": self._host_id,
             "image_ref": command.component_ref,

@@ -1,7 +1,7 @@
 """Subscribes to the control subjects, and turns every request into one reply, whatever is in it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
@@ -24,11 +24,23 @@ class ControlServer:
     """One host's ear on the control subjects."""
 
     def __init__(
-        self, bus: Bus, lattice: str, host_id: str, handlers: dict[tuple[str, str], Handler]
+        self,
+        bus: Bus,
+        lattice: str,
+        host_id: str,
+        handlers: dict[tuple[str, str], Handler],
+        *,
+        prefix: str = subjects.CONTROL_PREFIX,
+        auctions: Collection[str] = ("component", "provider"),
     ) -> None:
-        """``handlers`` by noun and verb: the whole table of what is supported."""
+        """``handlers`` by noun and verb: the whole table of what is supported.
+
+        ``auctions``: the nouns whose auctions are listened to.
+        """
         self._bus = bus
         self._lattice = lattice
+        self._prefix = prefix
+        self._auctions = auctions
         self._host_id = host_id
         self._handlers = handlers
         self._tasks = TaskGroup("control requests")
@@ -45,16 +57,16 @@ class ControlServer:
         for tokens in (
             ("host", "ping"),
             ("host", "*", host_id),
-            ("component", "auction"),
+            *((noun, "auction") for noun in self._auctions),
             ("component", "*", host_id),
-            ("provider", "auction"),
             ("provider", "*", host_id),
+            ("label", "*", host_id),
+            ("registry", "put"),
         ):
-            await self._subscribe(subjects.control(self._lattice, *tokens))
+            await self._subscribe(self._subject(*tokens))
         # One host answers for the lattice: the queue group's name is the whole prefix.
-        for noun, rest in (("link", "*"), ("config", ">")):
-            group = subjects.control(self._lattice, noun)
-            await self._subscribe(f"{group}.{rest}", queue=group)
+        for noun, rest in (("link", "*"), ("claims", "get"), ("config", ">")):
+            await self._subscribe(self._subject(noun, rest), queue=self._subject(noun))
         # Whoever hears that this host has started may ask it at once.
         await self._bus.flush()
 
@@ -65,6 +77,9 @@ class ControlServer:
         if self._in_hand:
             await asyncio.wait(self._in_hand, timeout=limits.CONTROL_TIMEOUT_S)
         await self._tasks.aclose()
+
+    def _subject(self, *tokens: str) -> str:
+        return subjects.control(self._lattice, *tokens, prefix=self._prefix)
 
     async def _subscribe(self, subject: str, *, queue: str = "") -> None:
         self._subscriptions.append(
@@ -83,7 +98,7 @@ class ControlServer:
     async def _serve(self, message: Message) -> None:
         reply: bytes | None
         try:
-            subject = subjects.parse_control(self._lattice, message.subject)
+            subject = subjects.parse_control(self._lattice, message.subject, prefix=self._prefix)
             handler = self._handlers.get((subject.noun, subject.verb))
             if handler is None:
                 raise errors.InvalidRequest("unsupported subject")

@@ -1,30 +1,61 @@
 """Host calls of one invocation: where each goes, by the actor's links, and what it may not do."""
 
 from collections.abc import Awaitable
-
-import structlog
+from time import perf_counter_ns
 
 from host.hostcalls.builtin import Builtins
+from host.logs import Logs
 from lattice import errors, names
 from lattice.rpc import Rpc
 from lattice.state.links import LinkTable
 from lattice.wire.control import Link
+from lattice.wire.histogram import Histogram
 from lattice.wire.invocation import Invocation
 
-log = structlog.get_logger()
+LINK_TALLIES_MAX = 100
+"""Links whose calls are counted at a time, of one actor; the one counted first is forgotten."""
+
+LinkKey = tuple[str, str, str]
+"""Link name, interface (namespace and package), target."""
+
+
+class LinkTally:
+    """What the calls over one link came to; counts only, which only grow."""
+
+    __slots__ = ("calls", "durations", "failures")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        """Those that have ended."""
+        self.failures = 0
+        self.durations = Histogram()
+        """Microseconds, of all of them."""
 
 
 class Outward:
     """What the guests of one actor can reach; makes the surroundings of each invocation."""
 
-    def __init__(self, actor_id: str, *, links: LinkTable, rpc: Rpc, builtins: Builtins) -> None:
+    def __init__(
+        self, actor_id: str, *, links: LinkTable, rpc: Rpc, builtins: Builtins, logs: Logs
+    ) -> None:
         self.actor_id = actor_id
         self.links = links
         self.rpc = rpc
         self.builtins = builtins
+        self.logs = logs
+        self.tallies: dict[LinkKey, LinkTally] = {}
 
     def surroundings(self, invocation: Invocation) -> "GuestCalls":
         return GuestCalls(self, invocation)
+
+    def tally(self, link: Link) -> LinkTally:
+        """What counts the calls over a link."""
+        key = (link.name, f"{link.wit_namespace}:{link.wit_package}", link.target)
+        if (tally := self.tallies.get(key)) is None:
+            if len(self.tallies) >= LINK_TALLIES_MAX:
+                del self.tallies[next(iter(self.tallies))]
+            tally = self.tallies[key] = LinkTally()
+        return tally
 
 
 class GuestCalls:
@@ -52,26 +83,32 @@ class GuestCalls:
         return self._send(link, namespace, operation, payload)
 
     def log(self, level: str, text: str) -> None:
-        write_log(self._outward.actor_id, level, text, call=self._cause.id)
+        self._outward.logs.guest(self._outward.actor_id, level, text, call=self._cause.id)
 
     async def _send(self, link: Link, namespace: str, operation: str, payload: bytes) -> bytes:
         cause = self._cause
-        reply = await self._outward.rpc.call(
-            Invocation(
-                source=self._outward.actor_id,
-                target=link.target,
-                # A guest that names an actor is understood by the interface of their link.
-                interface=namespace
-                if ":" in namespace
-                else f"{link.wit_namespace}:{link.wit_package}",
-                operation=operation,
-                payload=payload,
-                deadline=cause.deadline,
-                link_name=link.name,
-                hops=cause.hops + 1,
-                trace=cause.trace,
-            )
+        invocation = Invocation(
+            source=self._outward.actor_id,
+            target=link.target,
+            # A guest that names an actor is understood by the interface of their link.
+            interface=namespace if ":" in namespace else f"{link.wit_namespace}:{link.wit_package}",
+            operation=operation,
+            payload=payload,
+            deadline=cause.deadline,
+            link_name=link.name,
+            hops=cause.hops + 1,
+            trace=cause.trace,
         )
+        tally = self._outward.tally(link)
+        began_ns = perf_counter_ns()
+        try:
+            reply = await self._outward.rpc.call(invocation)
+        except BaseException:
+            tally.failures += 1
+            raise
+        finally:
+            tally.calls += 1
+            tally.durations.add((perf_counter_ns() - began_ns) // 1_000)
         return reply.payload
 
 
@@ -91,11 +128,3 @@ def find_link(links: LinkTable, source: str, link_name: str, namespace: str) -> 
     if link is None:
         raise errors.NoLink(source, link_name, namespace, target=target)
     return link
-
-
-def write_log(actor_id: str, level: str, text: str, **keys: str) -> None:
-    """A line of a guest's, in this host's log."""
-    getattr(log, level if level in _LEVELS else "info")("guest", actor=actor_id, text=text, **keys)
-
-
-_LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})

@@ -184,10 +184,11 @@ class ProcessCopy:
             # It will be told by signal instead.
             return
 
-    async def _tell(self, subject: Callable[[str, str], str], payload: bytes) -> None:
-        assert self._data is not None
+    async def _tell(self, subject: Callable[[str, str, str | None], str], payload: bytes) -> None:
+        data = self._data
+        assert data is not None
         await self._bus.publish(
-            subject(self._data.lattice_rpc_prefix, self._data.provider_key), payload
+            subject(data.lattice_rpc_prefix, data.provider_key, data.telling_host), payload
         )
 
 

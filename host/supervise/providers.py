@@ -2,18 +2,21 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from host.artefacts.fetch import FILE_SCHEME, Fetcher
+from host import trust
+from host.artefacts.fetch import Fetcher
 from host.events import Events
 from host.supervise.copies import BuiltinCopy, Copy, ProcessCopy, find_provider, process_command
 from host.supervise.supervisor import Knowledge, Supervisor
+from host.trust import Trust
 from lattice import errors, limits, names
 from lattice.bus import Bus
+from lattice.identity.claims import Claims
 from lattice.rpc import Rpc
 from lattice.state.links import Difference
 from lattice.state.store import State
@@ -40,10 +43,29 @@ class Surroundings:
     state: State
     events: Events
     fetcher: Fetcher
+    judge: Trust
     environment: Mapping[str, str]
     """Environment of provider processes: the host's own is not theirs to see."""
     log_level: str
     structured_logging: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a reference named when it was looked at."""
+
+    new_copy: Callable[[], Awaitable[Copy]]
+    """Makes a copy that is not started yet; at each restart, so what it needs may be gone."""
+    claims: Claims | None = None
+    """What its archive says of it, if it is signed."""
+    host_scoped: bool = True
+    """Whether our SDK runs it, which hears what this very host tells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    supervisor: Supervisor
+    claims: Claims | None
 
 
 class Providers:
@@ -51,21 +73,23 @@ class Providers:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._host = surroundings
-        self._supervisors: dict[str, Supervisor] = {}
+        self._running: dict[str, _Running] = {}
         self._starting: set[str] = set()
         self._stopping = False
 
     def __contains__(self, provider_id: str) -> bool:
-        return provider_id in self._supervisors or provider_id in self._starting
+        return provider_id in self._running or provider_id in self._starting
 
     def describe(self) -> list[ProviderDescription]:
         return [
             ProviderDescription(
                 id=provider_id,
-                image_ref=supervisor.command.provider_ref,
-                annotations=supervisor.command.annotations,
+                image_ref=running.supervisor.command.provider_ref,
+                name=running.claims.name if running.claims else None,
+                revision=(running.claims.revision or 0) if running.claims else 0,
+                annotations=running.supervisor.command.annotations,
             )
-            for provider_id, supervisor in sorted(self._supervisors.items())
+            for provider_id, running in sorted(self._running.items())
         ]
 
     def reserve(self, command: StartProvider) -> None:
@@ -80,27 +104,16 @@ class Providers:
         provider_id = names.parse_entity(command.provider_id)
         if provider_id in self:
             raise errors.AlreadyExists("provider with that ID is already running")
-        if len(self._supervisors) + len(self._starting) >= PROVIDERS_MAX:
+        if len(self._running) + len(self._starting) >= PROVIDERS_MAX:
             raise errors.Overloaded(f"this host runs {PROVIDERS_MAX} providers already")
         self._host.state.check_configs(command.config)
-        self._new_copy(command.provider_ref)
+        self._check_reference(command.provider_ref)
         self._starting.add(provider_id)
 
     async def start(self, command: StartProvider) -> None:
         """Start a provider whose id is reserved, and say how it went in an event."""
-        supervisor = Supervisor(
-            command,
-            host_data=lambda knowledge: self._host_data(command, knowledge),
-            knowledge=lambda: self._knowledge(command),
-            new_copy=lambda: self._new_copy(command.provider_ref),
-            events=self._host.events,
-            host_id=self._host.host_id,
-        )
         try:
-            await supervisor.start()
-            if self._stopping:
-                await supervisor.stop()
-                raise errors.Draining("this host is stopping")
+            running = await self._start(command)
         except errors.LatticeError as error:
             log.error(
                 "provider could not be started", provider=command.provider_id, error=error.text
@@ -117,7 +130,7 @@ class Providers:
             return
         finally:
             self._starting.discard(command.provider_id)
-        self._supervisors[command.provider_id] = supervisor
+        self._running[command.provider_id] = running
         log.info("provider started", provider=command.provider_id, reference=command.provider_ref)
         await self._host.events.publish(
             "provider_started",
@@ -125,7 +138,40 @@ class Providers:
             image_ref=command.provider_ref,
             provider_id=command.provider_id,
             annotations=command.annotations,
+            **trust.provider_facts(running.claims, command.provider_id),
         )
+
+    async def _start(self, command: StartProvider) -> _Running:
+        source = await self._obtain(command.provider_ref)
+        await self._note(command, source.claims)
+        supervisor = Supervisor(
+            command,
+            host_data=lambda knowledge: self._host_data(
+                command, knowledge, host_scoped=source.host_scoped
+            ),
+            knowledge=lambda: self._knowledge(command),
+            new_copy=source.new_copy,
+            events=self._host.events,
+            host_id=self._host.host_id,
+        )
+        await supervisor.start()
+        if self._stopping:
+            await supervisor.stop()
+            raise errors.Draining("this host is stopping")
+        return _Running(supervisor, source.claims)
+
+    async def _note(self, command: StartProvider, claims: Claims | None) -> None:
+        """Keep in the lattice's state what is started, where wasmCloud's tools look for it."""
+        state = self._host.state
+        try:
+            if claims is not None:
+                await state.put_claims(trust.stored(claims))
+            await state.note_started(command.provider_id, command.provider_ref)
+        except errors.LatticeError as error:
+            # Nothing that runs depends on it.
+            log.warning(
+                "a start could not be noted", provider=command.provider_id, error=error.text
+            )
 
     async def stop(self, provider_id: str) -> None:
         """Stop a provider; returns when it has ended.
@@ -133,16 +179,15 @@ class Providers:
         Raises:
             NotFound: it does not run here; wasmCloud's words.
         """
-        supervisor = self._supervisors.pop(provider_id, None)
-        if supervisor is None:
+        if (running := self._running.pop(provider_id, None)) is None:
             raise errors.NotFound("provider with that ID is not running")
-        await supervisor.stop()
+        await running.supervisor.stop()
         log.info("provider stopped", provider=provider_id)
         await self._host.events.publish(
             "provider_stopped",
             host_id=self._host.host_id,
             provider_id=provider_id,
-            annotations=supervisor.command.annotations,
+            annotations=running.supervisor.command.annotations,
             reason="stop",
             instance_id=provider_id,
             public_key=provider_id,
@@ -154,13 +199,13 @@ class Providers:
         self._stopping = True
         await self._stop_several(
             provider_id
-            for provider_id, supervisor in self._supervisors.items()
-            if any(link.source_id == provider_id for link in supervisor.told.links.values())
+            for provider_id, running in self._running.items()
+            if any(link.source_id == provider_id for link in running.supervisor.told.links.values())
         )
 
     async def stop_all(self) -> None:
         self._stopping = True
-        await self._stop_several(self._supervisors)
+        await self._stop_several(self._running)
 
     async def _stop_several(self, provider_ids: Iterable[str]) -> None:
         async def stop(provider_id: str) -> None:
@@ -176,14 +221,13 @@ class Providers:
             for link in (*difference.put, *difference.deleted)
             for entity in (link.source_id, link.target)
         }
-        for provider_id, supervisor in self._supervisors.items():
-            if provider_id in concerned:
-                supervisor.refresh()
+        for provider_id in concerned & self._running.keys():
+            self._running[provider_id].supervisor.refresh()
 
     def configs_changed(self) -> None:
         # Configs are few and change rarely: each provider finds out by itself what concerns it.
-        for supervisor in self._supervisors.values():
-            supervisor.refresh()
+        for running in self._running.values():
+            running.supervisor.refresh()
 
     def _knowledge(self, command: StartProvider) -> Knowledge:
         state = self._host.state
@@ -197,7 +241,9 @@ class Providers:
         )
         return Knowledge({link.key: link for link in resolved}, state.merged_config(command.config))
 
-    def _host_data(self, command: StartProvider, knowledge: Knowledge) -> HostData:
+    def _host_data(
+        self, command: StartProvider, knowledge: Knowledge, *, host_scoped: bool
+    ) -> HostData:
         nats = self._host.bus.settings
         return HostData(
             host_id=self._host.host_id,
@@ -212,29 +258,63 @@ class Providers:
             default_rpc_timeout_ms=int(limits.CALL_TIMEOUT_S * 1000),
             structured_logging=self._host.structured_logging,
             log_level=self._host.log_level,
+            host_scoped=host_scoped,
         )
 
-    def _new_copy(self, reference: str) -> Copy:
-        """A copy of the kind that the reference asks for, not started.
+    def _check_reference(self, reference: str) -> None:
+        """Say at once what can't be started, before the start is acknowledged.
 
         Raises:
             InvalidRequest: no such kind.
             NotFound: no such provider is installed.
-            Denied: a file, which this host does not allow.
+            Denied: a file or a registry's latest, which this host does not allow.
+        """
+        if (name := _builtin_name(reference)) is not None:
+            find_provider(name)
+        elif reference.startswith(PROCESS_SCHEME):
+            find_provider(reference.removeprefix(PROCESS_SCHEME))
+        else:
+            self._host.fetcher.check(reference)
+
+    async def _obtain(self, reference: str) -> _Source:
+        """What a reference names, on this machine and judged.
+
+        Raises:
+            LatticeError: it can't be had, or this host does not trust who made it.
         """
         host = self._host
-        for scheme in BUILTIN_SCHEMES:
-            if reference.startswith(scheme):
-                provider = find_provider(reference.removeprefix(scheme)).load()
+        # What is installed here was chosen by whoever runs the host: it needs no signature.
+        if (name := _builtin_name(reference)) is not None:
+            provider = find_provider(name).load()
+
+            async def builtin() -> Copy:
                 return BuiltinCopy(provider, bus=host.bus, rpc=host.rpc)
-        foreign = reference.startswith(FILE_SCHEME)
-        if foreign:
-            command: tuple[str, ...] = (str(host.fetcher.local_path(reference)),)
-        elif reference.startswith(PROCESS_SCHEME):
+
+            return _Source(builtin)
+        if reference.startswith(PROCESS_SCHEME):
             command = process_command(reference.removeprefix(PROCESS_SCHEME))
-        else:
-            raise errors.InvalidRequest(
-                f"can't start {reference[:200]!r}: want lattice+builtin://NAME,"
-                " lattice+process://NAME, or file:///PATH on a host that allows it"
+
+            async def installed() -> Copy:
+                return ProcessCopy(command, bus=host.bus, environment=host.environment)
+
+            return _Source(installed)
+        fetched = await host.fetcher.executable(reference)
+        host.judge.admit(fetched.claims)
+
+        async def foreign() -> Copy:
+            path = fetched.path
+            if not path.exists():
+                # It had to make room for others; this very one is fetched again.
+                path = (await host.fetcher.executable(fetched.reference)).path
+            return ProcessCopy(
+                (str(path),), bus=host.bus, environment=host.environment, foreign=True
             )
-        return ProcessCopy(command, bus=host.bus, environment=host.environment, foreign=foreign)
+
+        return _Source(foreign, claims=fetched.claims, host_scoped=False)
+
+
+def _builtin_name(reference: str) -> str | None:
+    for scheme in BUILTIN_SCHEMES:
+        if reference.startswith(scheme):
+            return reference.removeprefix(scheme)
+    return None

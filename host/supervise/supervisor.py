@@ -6,7 +6,7 @@ what is true, by difference, so that nothing depends on having seen every change
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -56,7 +56,7 @@ class Supervisor:
         *,
         host_data: Callable[[Knowledge], HostData],
         knowledge: Callable[[], Knowledge],
-        new_copy: Callable[[], Copy],
+        new_copy: Callable[[], Awaitable[Copy]],
         events: Events,
         host_id: str,
     ) -> None:
@@ -104,7 +104,7 @@ class Supervisor:
 
     async def _start_copy(self) -> None:
         knowledge = self._knowledge()
-        copy = self._new_copy()
+        copy = await self._new_copy()
         await copy.start(self._host_data(knowledge))
         self._copy, self._told = copy, knowledge
         self._changed.set()

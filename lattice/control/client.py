@@ -6,7 +6,7 @@ Scale, update and start are acknowledged at once and done later: whoever needs t
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +26,9 @@ AUCTION_TIMEOUT_S = 2.0
 PING_QUIET_S = 0.5
 """When no further host answered for so long, all have: round trips don't differ by more."""
 
+PAGES_MAX = 1_000
+"""Pages of links that are taken; a host that sends more goes round in circles."""
+
 EVENTS_WAITING_MAX = 10_000
 """Events held for a slow reader; older ones are dropped first."""
 
@@ -33,6 +36,7 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 _links = TypeAdapter(list[control.Link])
+_claims = TypeAdapter(list[dict[str, str]])
 _config = TypeAdapter(dict[str, str])
 
 
@@ -49,11 +53,18 @@ class ControlClient:
     """Asks the hosts of one lattice. Every method may raise ``Unavailable`` when NATS is away."""
 
     def __init__(
-        self, bus: Bus, lattice: str, *, timeout_s: float = limits.CONTROL_TIMEOUT_S
+        self,
+        bus: Bus,
+        lattice: str,
+        *,
+        timeout_s: float = limits.CONTROL_TIMEOUT_S,
+        prefix: str = subjects.CONTROL_PREFIX,
     ) -> None:
+        """``prefix``: the hosts' ``ctl_topic_prefix``."""
         self._bus = bus
         self._lattice = lattice
         self._timeout_s = timeout_s
+        self._prefix = prefix
 
     async def hosts(self, *, wait_s: float | None = None) -> list[control.Host]:
         """Every host that answers a ping in time, by name; nonsense is left out."""
@@ -118,6 +129,17 @@ class ControlClient:
         message = await self._ask_host(command.host_id, "component", "scale", command)
         return _accepted(message).message
 
+    async def update_component(self, command: control.UpdateComponent) -> str:
+        """Have a host give a running actor another image; no call fails by it.
+
+        Returns the host's remark.
+
+        Raises:
+            NotFound: no host of that id answers, or the actor does not run there.
+        """
+        message = await self._ask_host(command.host_id, "component", "update", command)
+        return _accepted(message).message
+
     async def start_provider(self, command: control.StartProvider) -> None:
         """Have a host start a provider.
 
@@ -139,8 +161,18 @@ class ControlClient:
         await self._ask_host(host_id, "provider", "stop", command, patience_s=patience_s)
 
     async def links(self) -> list[control.Link]:
-        reply = _accepted(await self._ask("link", "get"))
-        return _validated(_links, reply.response)
+        """Every link, in order; as many requests as it takes."""
+        links: list[control.Link] = []
+        page = control.LinkPage()
+        for _ in range(PAGES_MAX):
+            reply = _accepted(await self._ask("link", "get", body=page))
+            taken = _validated(_links, reply.response)
+            links += taken
+            # A 1.x host sends all that it has at once.
+            if reply.next is None or not taken:
+                break
+            page = control.LinkPage(after=taken[-1].order)
+        return links
 
     async def put_link(self, link: control.Link) -> None:
         """Store a link; it is in force when this returns, on every host within milliseconds.
@@ -160,6 +192,11 @@ class ControlClient:
         """
         _accepted(await self._ask("link", "del", body=request))
 
+    async def claims(self) -> list[dict[str, str]]:
+        """What signed artefacts say of themselves, those that were ever started here."""
+        reply = _accepted(await self._ask("claims", "get"))
+        return _validated(_claims, reply.response)
+
     async def config(self, name: str) -> dict[str, str] | None:
         """A named config, or None."""
         reply = _accepted(await self._ask("config", "get", name))
@@ -173,17 +210,48 @@ class ControlClient:
         """Delete a named config; no error when there is none."""
         _accepted(await self._ask("config", "del", name))
 
+    async def put_label(self, host_id: str, key: str, value: str) -> None:
+        """Set a label of a host, until it stops.
+
+        Raises:
+            NotFound: no host of that id answers.
+            InvalidRequest: one of the host's own labels.
+        """
+        await self._ask_host(host_id, "label", "put", control.PutLabel(key=key, value=value))
+
+    async def delete_label(self, host_id: str, key: str) -> None:
+        """Delete a label of a host; no error when it has none of that key.
+
+        Raises:
+            NotFound, InvalidRequest: as ``put_label``.
+        """
+        await self._ask_host(host_id, "label", "del", control.DeleteLabel(key=key))
+
+    async def put_registries(self, registries: Mapping[str, control.RegistryCredential]) -> int:
+        """Give every host credentials of registries, until it stops; how many hosts took them."""
+        answers = await self._bus.request_many(
+            self._subject("registry", "put"),
+            _encode({name: credential.to_json() for name, credential in registries.items()}),
+            timeout_s=self._timeout_s,
+            quiet_s=PING_QUIET_S,
+        )
+        for answer in answers:
+            _accepted(answer)
+        return len(answers)
+
     @asynccontextmanager
-    async def events(self, *event_names: str) -> AsyncIterator["EventStream"]:
+    async def events(self, *event_names: str, own: bool = False) -> AsyncIterator["EventStream"]:
         """Listen to events by name, all of wasmCloud's family when none is named.
 
-        Events are delivered at most once: a reader that must not miss an outcome looks at the
-        inventory as well.
+        With ``own``, to ours that wasmCloud does not know as well. Events are delivered at most
+        once: a reader that must not miss an outcome looks at the inventory as well.
         """
         stream = EventStream()
+        families = (subjects.event, subjects.own_event) if own else (subjects.event,)
         subscriptions = [
-            await self._bus.subscribe(subjects.event(self._lattice, name), stream.receive)
+            await self._bus.subscribe(family(self._lattice, name), stream.receive)
             for name in event_names or (">",)
+            for family in families
         ]
         # Interest must have reached the server before the request whose outcome is awaited.
         await self._bus.flush()
@@ -194,7 +262,7 @@ class ControlClient:
                 await subscription.unsubscribe()
 
     def _subject(self, *tokens: str) -> str:
-        return subjects.control(self._lattice, *tokens)
+        return subjects.control(self._lattice, *tokens, prefix=self._prefix)
 
     async def _ask(
         self, noun: str, verb: str, name: str | None = None, body: BaseModel | object = None

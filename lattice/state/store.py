@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Protocol, Self
 from weakref import WeakValueDictionary
@@ -17,7 +17,7 @@ from lattice.bus.buckets import Changes
 from lattice.state import links
 from lattice.state.links import Difference, LinkTable
 from lattice.wire import control
-from lattice.wire.control import ComponentSpec, DeleteLink, Link
+from lattice.wire.control import ComponentSpec, DeleteLink, Link, StoredClaims
 
 log = structlog.get_logger()
 
@@ -82,9 +82,34 @@ class State:
             log.warning("a config is not a map of strings", config=name)
             return None
 
+    @property
+    def configs(self) -> dict[str, dict[str, str]]:
+        """Every named config; what is not a map of strings is left out."""
+        configs = {name: self.config(name) for name in self._config_mirror.values}
+        return {name: config for name, config in configs.items() if config is not None}
+
     def merged_config(self, config_names: Iterable[str]) -> dict[str, str]:
-        """Several named configs as one; later ones win, missing ones count as empty."""
-        return control.merge_configs([self.config(name) or {} for name in config_names])
+        """Several named configs as one; later ones win, missing ones count as empty.
+
+        References into a secrets backend are no configuration and left out.
+        """
+        return control.merge_configs(
+            [self.config(name) or {} for name in config_names if not is_secret(name)]
+        )
+
+    @property
+    def claims(self) -> list[StoredClaims]:
+        """What signed artefacts say of themselves, by subject; what can't be read is left out."""
+        claims = []
+        for key, value in sorted(self._data_mirror.values.items()):
+            if not subjects.is_claims_key(key):
+                continue
+            try:
+                claims.append(StoredClaims.model_validate_json(value))
+            except ValidationError:
+                # wasmCloud 0.x wrote some of another form.
+                log.debug("stored claims can't be read; not touched", key=key)
+        return claims
 
     def check_configs(self, config_names: Iterable[str]) -> None:
         """Make sure that every named config exists.
@@ -96,18 +121,24 @@ class State:
         if missing:
             texts = [
                 f"Secret reference {name} not found in config store. "
-                if name.startswith(SECRET_PREFIX)
+                if is_secret(name)
                 else f"Configuration {name} not found in config store. "
                 for name in missing
             ]
             raise errors.NotFound("Failed to validate configuration and secrets. " + "".join(texts))
 
-    async def catch_up(self, config_names: Iterable[str]) -> None:
+    async def catch_up(self, config_names: Collection[str]) -> None:
         """Wait for configs that were put through another host a moment ago to be known here.
 
         Raises:
+            InvalidRequest: more of them than anything may name.
             Unavailable: NATS is away.
         """
+        # Each that is not known costs a read.
+        if len(config_names) > limits.CONFIGS_MAX:
+            raise errors.InvalidRequest(
+                f"{len(config_names)} configs are named, over the limit of {limits.CONFIGS_MAX}"
+            )
         for name in config_names:
             if name in self._config_mirror.values:
                 continue
@@ -150,15 +181,44 @@ class State:
         await self._change_spec(request.source_id, change)
         return deleted
 
-    async def put_config(self, name: str, config: dict[str, str]) -> None:
-        """Store a named config, replacing one of that name.
+    async def note_started(self, entity: str, reference: str) -> None:
+        """Store what was started under an id, unless that is known; its links stay.
+
+        wasmCloud 1.x keeps the first reference for ever, so a later one does not replace it.
 
         Raises:
-            InvalidRequest: not a name for a config.
+            Conflict, InvalidRequest, Unavailable: as ``put_link``.
+        """
+
+        def change(spec: ComponentSpec) -> ComponentSpec:
+            return spec if spec.url else spec.model_copy(update={"url": reference})
+
+        await self._change_spec(entity, change)
+
+    async def put_claims(self, claims: StoredClaims) -> None:
+        """Store what a signed artefact says of itself, unless just that is stored already.
+
+        Raises:
+            InvalidRequest: its subject is no public key.
+            Unavailable: NATS is away; it may have been stored.
+        """
+        key = subjects.claims_key(names.parse_entity(claims.subject))
+        value = json.dumps(claims.to_json(), separators=(",", ":")).encode()
+        if self._data_mirror.values.get(key) != value:
+            revision = await self._data.put(key, value)
+            await self._data_mirror.wait_for(revision, timeout_s=CAUGHT_UP_TIMEOUT_S)
+
+    async def put_config(self, name: str, config: bytes) -> None:
+        """Store a named config as its JSON came, replacing one of that name.
+
+        Raises:
+            InvalidRequest: not a name for a config, or no map of strings.
+            PayloadTooLarge: over the limit for configs.
             Unavailable: NATS is away; it may have been stored.
         """
         names.parse_config_name(name)
-        revision = await self._configs.put(name, json.dumps(config).encode())
+        control.parse_config(config)
+        revision = await self._configs.put(name, config)
         await self._config_mirror.wait_for(revision, timeout_s=CAUGHT_UP_TIMEOUT_S)
 
     async def delete_config(self, name: str) -> None:
@@ -192,11 +252,12 @@ class State:
         key = subjects.component_key(source)
         for _ in range(limits.CAS_ATTEMPTS_MAX):
             entry = await self._data.get(key)
-            spec = _parse_spec(source, entry.value if entry else b"{}")
+            stored = entry.value if entry else b"{}"
+            spec = _parse_spec(source, stored)
             changed = change(spec)
             if changed == spec:
                 return None
-            value = changed.model_dump_json(exclude_none=True).encode()
+            value = _rewritten(stored, spec, changed)
             with suppress(errors.Conflict):
                 return await self._data.put(key, value, expected=entry.revision if entry else 0)
         raise errors.Conflict(f"the links of {source} are being written by too many at once")
@@ -207,7 +268,7 @@ class State:
         for key, value in changes.items():
             source = subjects.component_of(key)
             if source is None:
-                # CLAIMS_, and what wasmCloud 0.x left behind.
+                _note_other_key(key)
                 continue
             try:
                 spec = _parse_spec(source, b"{}" if value is None else value)
@@ -233,10 +294,42 @@ def _parse_spec(source: str, value: bytes) -> ComponentSpec:
         ) from None
 
 
+def _rewritten(stored: bytes, spec: ComponentSpec, changed: ComponentSpec) -> bytes:
+    """The stored JSON with what changed, and everything else as it stands there.
+
+    A newer host, or another implementation, may keep fields there that we don't know.
+    """
+    fields = json.loads(stored)
+    as_stored = {
+        id(link): text for link, text in zip(spec.links, fields.get("links", []), strict=True)
+    }
+    fields["url"] = changed.url
+    fields["links"] = [as_stored.get(id(link)) or link.to_json() for link in changed.links]
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _note_other_key(key: str) -> None:
+    """Say what a key is that holds no links; none of them is ever written or deleted."""
+    if subjects.is_older_key(key):
+        log.debug("a key of wasmCloud 0.x is left alone", key=key)
+    elif not subjects.is_claims_key(key):
+        log.warning("an unknown key in the state bucket is left alone", key=key)
+
+
+def is_secret(config_name: str) -> bool:
+    """Whether a config is a reference into a secrets backend."""
+    return config_name.startswith(SECRET_PREFIX)
+
+
 def _check_names(link: Link) -> None:
     names.parse_entity(link.source_id)
     names.parse_entity(link.target)
     names.parse_link_name(link.name)
     names.parse_interface(f"{link.wit_namespace}:{link.wit_package}")
+    if len(link.interfaces) > limits.INTERFACES_MAX:
+        raise errors.InvalidRequest(
+            f"the link names {len(link.interfaces)} interfaces, over the limit of"
+            f" {limits.INTERFACES_MAX}"
+        )
     for interface in link.interfaces:
         names.parse_interface(f"{link.wit_namespace}:{link.wit_package}/{interface}")

@@ -241,11 +241,11 @@ class ProviderRuntime:
         return None
 
     async def _subscribe(self) -> None:
-        provider_id = self.provider_id
+        provider_id, teller = self.provider_id, self._data.telling_host
         handlers: dict[str, Callable[[Message], Coroutine[Any, Any, None]]] = {
-            subjects.link_put(self.lattice, provider_id): self._on_link_put,
-            subjects.link_delete(self.lattice, provider_id): self._on_link_delete,
-            subjects.config_update(self.lattice, provider_id): self._on_config,
+            subjects.link_put(self.lattice, provider_id, teller): self._on_link_put,
+            subjects.link_delete(self.lattice, provider_id, teller): self._on_link_delete,
+            subjects.config_update(self.lattice, provider_id, teller): self._on_config,
             subjects.provider_health(self.lattice, provider_id): self._on_health,
             subjects.provider_health(self.lattice, provider_id, self.host_id): self._on_health,
             subjects.provider_shutdown(self.lattice, provider_id): self._on_shutdown,

@@ -168,7 +168,7 @@ async def test_running_calls_go_on_while_nats_is_away(cluster: Cluster) -> None:
     await cluster.start_provider("bird", "lattice+builtin://parrot", on=alpha)
     await cluster.start_actor("relay", on=alpha)
     await cluster.link("relay", "bird")
-    provider = alpha.host._providers._supervisors["bird"]._copy._runtime._provider  # type: ignore[union-attr]
+    provider = alpha.host._providers._running["bird"].supervisor._copy._runtime._provider  # type: ignore[union-attr]
     local = alpha.host._actors._rpc
     running = asyncio.create_task(
         local.call(invocation("relay", operation="Parrot.Hold", timeout_s=20))
@@ -276,14 +276,14 @@ def test_a_secret_seed_is_not_repeated_in_the_error() -> None:
 
 
 def test_without_nats_a_host_ends_with_status_1_and_the_remedy() -> None:
-    outcome = run_host(["--nats", "nats://user:pass@127.0.0.1:1"], {})
+    outcome = run_host(["--nats", "nats://user:geheim@127.0.0.1:1"], {})
     assert outcome.returncode == 1
     last = outcome.stderr.splitlines()[-1]
     assert last.startswith("error: no NATS server answers at nats://127.0.0.1:1")
     assert "start one with: lattice up" in last
     assert last.endswith("[unavailable]")
     assert "Traceback" not in outcome.stderr
-    assert "pass" not in outcome.stderr
+    assert "geheim" not in outcome.stderr
 
 
 def run_host(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -29,6 +30,12 @@ def labels() -> dict[str, str]:
         "hostcore.osfamily": "unix",
         "zone": "a",
     }
+
+
+def runs(host: LocalHost, actor_id: str) -> str:
+    """The reference of what runs on a host under an id."""
+    (image,) = [one.image_ref for one in host.host._actors.describe() if one.id == actor_id]
+    return image
 
 
 def with_known(facts: dict[str, Any], **expected: Any) -> dict[str, Any]:
@@ -163,7 +170,7 @@ async def test_a_command_for_another_host_is_refused(
 async def test_every_host_answers_a_ping_and_one_answers_for_the_lattice(cluster: Cluster) -> None:
     hosts = await cluster.start_hosts(3)
     assert {host.id for host in await cluster.control.hosts(wait_s=0.2)} == {h.id for h in hosts}
-    for tokens in (("link", "get"), ("config", "get", "x")):
+    for tokens in (("link", "get"), ("claims", "get"), ("config", "get", "x")):
         subject = subjects.control(cluster.lattice, *tokens)
         assert len(await cluster.bus.request_many(subject, timeout_s=0.1)) == 1
 
@@ -306,6 +313,124 @@ async def test_an_update_under_load_fails_no_call(cluster: Cluster, alpha: Local
     assert sum(await asyncio.gather(*load_tasks)) > 0
 
 
+async def test_an_update_command_under_load_fails_no_call(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    await cluster.start_actor("actor", module="echo", on=alpha, count=4)
+    stop = asyncio.Event()
+
+    async def load() -> int:
+        calls = 0
+        while not stop.is_set():
+            assert await cluster.call("actor", payload=b"hi") == b"hi"
+            calls += 1
+        return calls
+
+    load_tasks = [asyncio.create_task(load()) for _ in range(8)]
+    references = [await cluster.upload("echo_wasmbus"), await cluster.upload("echo")]
+    for round_number in range(4):
+        new = references[round_number % 2]
+        remark = await cluster.control.update_component(
+            control.UpdateComponent(component_id="actor", host_id=alpha.id, new_component_ref=new)
+        )
+        assert remark.startswith("component actor updating from lattice://")
+        await eventually(lambda: runs(alpha, "actor") == new)  # noqa: B023 - awaited here
+    stop.set()
+    assert sum(await asyncio.gather(*load_tasks)) > 0
+
+
+async def test_a_call_that_runs_during_an_update_ends_on_the_old_module(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    gate = Gate()
+    await cluster.serve("gate", gate)
+    await cluster.start_actor("relay", on=alpha)
+    await cluster.link("relay", "gate")
+    running = asyncio.create_task(cluster.call("relay", payload=b"old"))
+    await eventually(lambda: gate.waiting == 1)
+    new = await cluster.upload("echo")
+    await cluster.control.update_component(
+        control.UpdateComponent(component_id="relay", host_id=alpha.id, new_component_ref=new)
+    )
+    await cluster.event("component_scaled", component_id="relay", image_ref=new)
+    assert await cluster.call("relay", payload=b"new") == b"new"
+    assert gate.calls.total() == 1, "the new module does not call the gate"
+    gate.open()
+    assert await running == b"old"
+
+
+async def test_an_update_command_that_fails_says_so_and_changes_nothing(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    old = (await cluster.start_actor("echo", on=alpha, count=3)).data["image_ref"]
+    new = await cluster.upload("broken", b"no module")
+    await cluster.control.update_component(
+        control.UpdateComponent(component_id="echo", host_id=alpha.id, new_component_ref=new)
+    )
+    failed = await cluster.event("component_scale_failed", image_ref=new)
+    assert failed.data["code"] == "invalid_request"
+    (component,) = (await cluster.control.inventory(alpha.id)).components
+    assert (component.image_ref, component.max_instances) == (old, 3)
+    assert await cluster.call("echo", payload=b"hi") == b"hi"
+
+
+async def test_annotations_stay_when_somebody_scales_by_hand(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    theirs = {"wasmcloud.dev/managed-by": "wadm"}
+    await cluster.start_actor("echo", on=alpha, annotations=theirs)
+    assert (await cluster.scale("echo", on=alpha, count=2)).data["annotations"] == theirs
+    (component,) = (await cluster.control.inventory(alpha.id)).components
+    assert component.annotations == theirs
+    changed = await cluster.scale("echo", on=alpha, count=2, annotations={"a": "b"})
+    assert changed.data["annotations"] == {"a": "b"}
+    # Whoever stops it need not know them either.
+    stopped = await cluster.scale("echo", on=alpha, count=0)
+    assert (stopped.data["max_instances"], stopped.data["annotations"]) == (0, {"a": "b"})
+
+
+async def test_labels_change_what_a_host_says_and_bids_for(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    assert await cluster.control.auction_component("x", "y", {"tier": "edge"}) is None
+    await cluster.control.put_label(alpha.id, "tier", "edge")
+    changed = await cluster.event("labels_changed", host_id=alpha.id)
+    assert changed.data["labels"] == (await cluster.control.inventory(alpha.id)).labels
+    assert changed.data["labels"]["tier"] == "edge"
+    bid = await cluster.control.auction_component("x", "y", {"tier": "edge"})
+    assert bid is not None
+    await cluster.control.delete_label(alpha.id, "tier")
+    await cluster.control.delete_label(alpha.id, "tier")
+    assert "tier" not in (await cluster.event("labels_changed", count=2)).data["labels"]
+    with pytest.raises(errors.InvalidRequest, match="hostcore"):
+        await cluster.control.put_label(alpha.id, "hostcore.os", "plan9")
+    with pytest.raises(errors.NotFound):
+        await cluster.control.put_label(NOBODY, "a", "b")
+
+
+async def test_every_host_takes_credentials(cluster: Cluster) -> None:
+    await cluster.start_hosts(3)
+    credential = control.RegistryCredential(username="user", password="secret")
+    assert await cluster.control.put_registries({"registry.example.com": credential}) == 3
+    with pytest.raises(errors.InvalidRequest):
+        await cluster.control.put_registries({"x.com": control.RegistryCredential(username="u")})
+
+
+async def test_our_own_events_are_heard_when_asked_for(cluster: Cluster, alpha: LocalHost) -> None:
+    async with cluster.control.events(own=True) as everything, cluster.control.events() as theirs:
+        alpha.host.request_stop(0)
+        for stream, expected in ((everything, "host_draining"), (theirs, "host_stopped")):
+            event = await stream.wait_for(lambda event: event.source == alpha.id, timeout_s=10)
+            assert event is not None
+            assert event.name == expected
+
+
+async def test_the_version_is_semantic(cluster: Cluster, alpha: LocalHost) -> None:
+    semantic = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+    (host,) = await cluster.control.hosts(wait_s=0.2)
+    assert re.fullmatch(semantic, host.version or "")
+
+
 async def test_component_limits_lower_what_the_host_allows(
     cluster: Cluster, alpha: LocalHost
 ) -> None:
@@ -363,7 +488,7 @@ async def test_a_limit_too_large_to_count_is_as_good_as_none(
         ("lattice://echo@sha256:" + "0" * 64, "not_found", "0" * 64),
         ("lattice://echo", "invalid_request", "lattice://NAME@sha256:DIGEST"),
         ("file:///etc/passwd", "denied", "--allow-file-load"),
-        ("ghcr.io/wasmcloud/echo:0.1.0", "invalid_request", "ghcr.io/wasmcloud/echo:0.1.0"),
+        ("ghcr.io/wasmcloud/echo:latest", "denied", "--allow-latest"),
         ("", "invalid_request", "can't fetch ''"),
     ],
     ids=["an unknown digest", "no digest", "a file", "a registry", "nothing"],

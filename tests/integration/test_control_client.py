@@ -7,9 +7,16 @@ import pytest
 
 from lattice import errors, subjects
 from lattice.bus import Bus, Message
+from lattice.control import client as control_client
 from lattice.control.client import ControlClient
 from lattice.wire import control, events
-from lattice.wire.control import DeleteLink, Link, ScaleComponent
+from lattice.wire.control import (
+    DeleteLink,
+    Link,
+    RegistryCredential,
+    ScaleComponent,
+    UpdateComponent,
+)
 
 HOST = {"id": "N1", "friendly_name": "b", "labels": {}, "lattice": "x", "uptime_seconds": 1}
 LINK = Link(source_id="a", target="b", wit_namespace="wasi", wit_package="keyvalue")
@@ -137,6 +144,75 @@ async def test_requests_are_in_wasmclouds_words(
         "allow_update": False,
     }
     assert remark == "remark"
+
+
+async def test_requests_to_one_host_are_in_wasmclouds_words(
+    client: ControlClient, bus: Bus, lattice_name: str
+) -> None:
+    done = control.accepted(message="remark")
+    update = await play(bus, lattice_name, "component update N1", done)
+    put = await play(bus, lattice_name, "label put N1", done)
+    delete = await play(bus, lattice_name, "label del N1", done)
+
+    remark = await client.update_component(
+        UpdateComponent(component_id="x", host_id="N1", new_component_ref="y")
+    )
+    await client.put_label("N1", "zone", "a")
+    await client.delete_label("N1", "zone")
+
+    assert remark == "remark"
+    assert json.loads(update.asked[0]) == {
+        "component_id": "x",
+        "annotations": {},
+        "host_id": "N1",
+        "new_component_ref": "y",
+    }
+    assert json.loads(put.asked[0]) == {"key": "zone", "value": "a"}
+    assert json.loads(delete.asked[0]) == {"key": "zone"}
+
+
+async def test_every_host_is_given_credentials_and_one_that_refuses_is_heard(
+    client: ControlClient, bus: Bus, lattice_name: str
+) -> None:
+    registries = {"ghcr.io": RegistryCredential(username="u", password="p")}
+    assert await client.put_registries(registries) == 0
+    host = await play(bus, lattice_name, "registry put", control.accepted())
+    assert await client.put_registries(registries) == 1
+    assert json.loads(host.asked[0]) == {
+        "ghcr.io": {"password": "p", "username": "u", "registryType": "oci"}
+    }
+    await play(bus, lattice_name, "registry put", control.refused(errors.InvalidRequest("no")))
+
+    with pytest.raises(errors.InvalidRequest, match=r"^no$"):
+        await client.put_registries(registries)
+
+
+async def test_claims_are_maps_of_strings(
+    client: ControlClient, bus: Bus, lattice_name: str
+) -> None:
+    await play(bus, lattice_name, "claims get", control.accepted([{"name": "x"}]))
+
+    assert await client.claims() == [{"name": "x"}]
+
+
+async def test_a_host_that_sends_all_links_at_once_is_asked_once(
+    client: ControlClient, bus: Bus, lattice_name: str
+) -> None:
+    host = await play(bus, lattice_name, "link get", control.accepted([LINK.to_json()] * 3))
+
+    assert await client.links() == [LINK] * 3
+    assert len(host.asked) == 1
+
+
+async def test_a_host_whose_links_never_end_is_left_after_a_while(
+    client: ControlClient, bus: Bus, lattice_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_client, "PAGES_MAX", 5)
+    page = {"success": True, "message": "", "response": [LINK.to_json()], "next": LINK.order}
+    host = await play(bus, lattice_name, "link get", json.dumps(page).encode())
+
+    assert await client.links() == [LINK] * 5
+    assert json.loads(host.asked[1]) == {"after": list(LINK.order)}
 
 
 async def test_a_config_that_does_not_exist_is_none(

@@ -1,6 +1,7 @@
 """A host as a whole: how it starts, drains, survives the loss of NATS, and ends."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,17 @@ async def test_a_beat_says_how_a_host_is(cluster: Cluster) -> None:
     (host,) = await cluster.start_hosts(1)
     await eventually(lambda: beats)
     await subscription.unsubscribe()
-    assert beats[0] == {"id": host.id, "uptime": 0, "load": 0.0, "running": 0, "waiting": 0}
+    beat = beats[0]
+    assert beat.pop("memory") > 0
+    assert abs(beat.pop("time") - time.time()) < 60
+    assert beat == {
+        "id": host.id,
+        "uptime": 0,
+        "load": 0.0,
+        "running": 0,
+        "waiting": 0,
+        "draining": False,
+    }
 
 
 async def test_lattices_on_one_nats_do_not_see_each_other(cluster: Cluster) -> None:

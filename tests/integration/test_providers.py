@@ -263,7 +263,7 @@ async def test_a_provider_that_does_not_start_leaves_nothing(
     [
         ("lattice+builtin://dodo", "not_found", "http-server, keyvalue, parrot"),
         ("lattice+process://dodo", "not_found", "no provider named 'dodo'"),
-        ("ghcr.io/wasmcloud/kv:1", "invalid_request", "ghcr.io/wasmcloud/kv:1"),
+        ("ghcr.io/wasmcloud/kv:latest", "denied", "--allow-latest"),
         ("file://relative", "invalid_request", "file:///PATH"),
     ],
 )
@@ -314,7 +314,7 @@ async def test_a_process_fails_to_start_that(
 async def test_a_file_that_is_no_program_is_told_apart(
     cluster: Cluster, alpha: LocalHost, tmp_path: Path
 ) -> None:
-    for name, words in (("missing", "No such file"), ("data", "Permission denied")):
+    for name, words in (("missing", "no file"), ("data", "Permission denied")):
         if name == "data":
             (tmp_path / name).write_text("data")
         event = await cluster.start_provider(

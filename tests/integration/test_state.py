@@ -88,6 +88,10 @@ def delete(**changes: object) -> DeleteLink:
     return DeleteLink.model_validate(fields | changes)
 
 
+def encoded(config: dict[str, str]) -> bytes:
+    return json.dumps(config).encode()
+
+
 STORE = Interface("wasi", "keyvalue", "store")
 
 
@@ -246,14 +250,14 @@ class TestConfigs:
     ) -> None:
         one, other, _ = hosts
 
-        await one.state.put_config("name", {"key": "wert ü"})
+        await one.state.put_config("name", encoded({"key": "wert ü"}))
 
         assert one.state.config("name") == {"key": "wert ü"}
         await eventually(lambda: other.state.config("name") == {"key": "wert ü"})
         assert other.notes.configs == [frozenset({"name"})]
 
     async def test_a_deleted_config_is_none(self, hosts: list[Host]) -> None:
-        await hosts[0].state.put_config("name", {})
+        await hosts[0].state.put_config("name", b"{}")
         await hosts[0].state.delete_config("name")
         await hosts[0].state.delete_config("name")
 
@@ -261,8 +265,8 @@ class TestConfigs:
 
     async def test_later_configs_win(self, hosts: list[Host]) -> None:
         state = hosts[0].state
-        await state.put_config("one", {"a": "1", "b": "1"})
-        await state.put_config("two", {"b": "2"})
+        await state.put_config("one", encoded({"a": "1", "b": "1"}))
+        await state.put_config("two", encoded({"b": "2"}))
 
         assert state.merged_config(["one", "missing", "two"]) == {"a": "1", "b": "2"}
 
@@ -285,14 +289,14 @@ class TestConfigs:
         self, hosts: list[Host]
     ) -> None:
         for n in range(30):
-            await hosts[0].state.put_config(f"config-{n}", {})
+            await hosts[0].state.put_config(f"config-{n}", b"{}")
 
             await hosts[1].state.put_link(link(name=f"link-{n}", target_config=[f"config-{n}"]))
 
     @pytest.mark.parametrize("name", ["", "a.b", "two words", "x" * 129])
     async def test_a_name_that_is_none_is_refused(self, hosts: list[Host], name: str) -> None:
         with pytest.raises(errors.InvalidRequest):
-            await hosts[0].state.put_config(name, {})
+            await hosts[0].state.put_config(name, b"{}")
         with pytest.raises(errors.InvalidRequest):
             await hosts[0].state.delete_config(name)
 
@@ -379,7 +383,7 @@ async def test_what_was_known_stays_in_force_without_nats(lattice_name: str) -> 
     async with nats_server() as server, connected(server) as bus:
         state = await State.open(bus, lattice_name, Notes(), tasks)
         await state.put_link(link())
-        await state.put_config("name", {"a": "b"})
+        await state.put_config("name", encoded({"a": "b"}))
         await server.aclose()
         await eventually(lambda: not bus.is_connected)
 

@@ -1,9 +1,8 @@
 """Which link a guest's call takes."""
 
 import pytest
-from structlog.testing import capture_logs
 
-from host.hostcalls.outward import find_link, write_log
+from host.hostcalls.outward import find_link
 from lattice import errors
 from lattice.state.links import LinkTable
 from lattice.wire.control import Link
@@ -96,14 +95,3 @@ def test_a_namespace_that_is_neither_interface_nor_id_is_refused(
     with pytest.raises(errors.InvalidRequest) as refusal:
         find_link(table, "shop", "default", namespace)
     assert len(refusal.value.text) < 400
-
-
-@pytest.mark.parametrize(
-    ("level", "logged"), [("warning", "warning"), ("critical", "critical"), ("__class__", "info")]
-)
-def test_a_guests_line_is_logged_at_a_level_of_ours(level: str, logged: str) -> None:
-    with capture_logs() as lines:
-        write_log("shop", level, "hello", call="c1")
-    assert lines == [
-        {"log_level": logged, "event": "guest", "actor": "shop", "text": "hello", "call": "c1"}
-    ]

@@ -90,10 +90,13 @@ class Scene:
             StartProvider(provider_id="bird", provider_ref="lattice+builtin://bird"),
             host_data=self._host_data,
             knowledge=lambda: Knowledge({link.key: link for link in self.links}, self.config),
-            new_copy=lambda: FakeCopy(self),
+            new_copy=self._new_copy,
             events=cast("Events", self.events),
             host_id="NHOST",
         )
+
+    async def _new_copy(self) -> FakeCopy:
+        return FakeCopy(self)
 
     def know(self, *links: ResolvedLink, **config: str) -> None:
         self.links, self.config = list(links), config
