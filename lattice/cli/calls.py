@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lattice import errors, limits, names
-from lattice.cli import output
+from lattice.cli import checks, output
 from lattice.cli.connection import connect
 from lattice.cli.options import Options, command
 from lattice.cli.output import Form, Result
@@ -20,7 +20,7 @@ from lattice.rpc import Rpc
 from lattice.wire import codec
 from lattice.wire.invocation import Invocation, Reply
 
-SOURCE = "cli"
+SOURCE = checks.CALLER
 """Who the command is to its target; a provider that wants a link from its caller gets one so."""
 
 
@@ -87,7 +87,12 @@ async def call(
         bool, typer.Option("--raw", help="Write the answer's bytes as they are.")
     ] = False,
 ) -> Result:
-    """Call a component or a provider and print its answer."""
+    """Call a component or a provider and print its answer.
+
+    The call comes from the source ``cli``, as anything in the lattice would call. Its payload is
+    text, a file, or JSON that is sent as msgpack. An answer that is no text is shown in hex, unless
+    --decode or --raw says otherwise.
+    """
     names.parse_entity(target)
     names.parse_link_name(link_name)
     if interface:

@@ -5,12 +5,15 @@ from typing import Annotated
 import typer
 
 from lattice import errors, names
-from lattice.cli import output
+from lattice.cli import completion, output
 from lattice.cli.connection import connect
 from lattice.cli.options import Options, command, pairs
 from lattice.cli.output import Result
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the config.")]
+NameArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Name of the config.", autocompletion=completion.configs),
+]
 
 
 class NoConfig(errors.NotFound):
@@ -34,7 +37,11 @@ async def put_config(
         list[str], typer.Argument(metavar="KEY=VALUE...", help="The values, all of them.")
     ],
 ) -> Result:
-    """Store a named config, replacing one of that name; what uses it learns of the change."""
+    """Store a named config, replacing one of that name.
+
+    Components, providers and links that name it go by the new values at once. A value may have
+    equals signs in it, and may be empty.
+    """
     names.parse_config_name(name)
     config = pairs(values, "value")
     async with connect(options) as connection:
@@ -44,7 +51,10 @@ async def put_config(
 
 
 async def get_config(options: Options, name: NameArgument) -> Result:
-    """Show a named config, in the form that put takes."""
+    """Show a named config.
+
+    One key=value a line, as put takes them.
+    """
     names.parse_config_name(name)
     async with connect(options) as connection:
         config = await connection.control.config(name)
@@ -55,7 +65,10 @@ async def get_config(options: Options, name: NameArgument) -> Result:
 
 
 async def delete_config(options: Options, name: NameArgument) -> Result:
-    """Delete a named config. It is no error if there is none."""
+    """Delete a named config.
+
+    It is no error if there is none. What still names it goes on with an empty one.
+    """
     names.parse_config_name(name)
     async with connect(options) as connection:
         await connection.control.delete_config(name)

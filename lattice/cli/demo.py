@@ -32,6 +32,9 @@ from lattice.cli.output import Failed, Form, Result
 
 HTTP_PORT = 8080
 
+MANIFEST_PORT = 8081
+"""Where the counter's manifest wants its web server."""
+
 SHARED_LATTICE = "demo"
 """Name of the lattice where NATS runs already: ``default`` is somebody's real one."""
 
@@ -48,6 +51,9 @@ LOG_LINES = 20
 
 STATUS_OPTION = ("-w", r"%{http_code}\n")
 """Has ``curl`` print the HTTP status after the body, whose last line ends with it or before it."""
+
+APP = "hello"
+"""Name of the app in the counter's manifest."""
 
 ACTOR_HOST = "alpha"
 PROVIDER_HOST = "beta"
@@ -82,7 +88,11 @@ async def demo(
         ),
     ] = HTTP_PORT,
 ) -> Result | None:
-    """Show a lattice at work: two hosts, an actor, two providers, links changed while they run."""
+    """Show a lattice at work: two hosts, an actor, two providers, links changed while they run.
+
+    Every command is shown before it is run. Nothing of it stays; it takes a free port for NATS, and
+    another one for HTTP when its own is taken.
+    """
     servers = options.servers if options.nats else ()
     with (
         tempfile.TemporaryDirectory(prefix="lattice-demo-") as directory,
@@ -98,7 +108,13 @@ async def demo(
             log_dir=Path(directory),
         )
         stage = Stage(Console(stderr=options.form is Form.JSON, highlight=False, soft_wrap=True))
-        story = Story(stage, find_module(), choose_port(http_port, stage))
+        story = Story(
+            stage,
+            module=find_example("counter.wasm"),
+            http_port=choose_port(http_port, stage),
+            manifest=find_example("app.yaml"),
+            scratch=Path(directory),
+        )
         hosts: list[LocalHost] = []
         with logs_on_failure(hosts):
             async with AsyncExitStack() as stack:
@@ -202,10 +218,14 @@ class Stage:
 class Story:
     """The steps, in order; each builds on those before it."""
 
-    def __init__(self, stage: Stage, module: str, http_port: int) -> None:
+    def __init__(
+        self, stage: Stage, *, module: str, http_port: int, manifest: str, scratch: Path
+    ) -> None:
         self._stage = stage
         self._module = module
         self._http_port = http_port
+        self._manifest = manifest
+        self._scratch = scratch
         self._url = f"localhost:{http_port}/"
         self._count = 0
         self.steps = (
@@ -216,6 +236,8 @@ class Story:
             Step("it counts", self._counts),
             Step("take the link to the store away while it runs", self._unlink),
             Step("put it back", self._relink),
+            Step("say in one manifest what should run, and have the lattice see to it", self._app),
+            Step("take that back", self._undeploy),
         )
 
     async def tell(self, lattice: LocalLattice, environment: dict[str, str]) -> None:
@@ -245,6 +267,7 @@ class Story:
             "  lattice get inventory",
             f"  lattice scale component {ACTOR_HOST} {module} counter --max 100",
             f"  lattice start component {module} counter --host-id {PROVIDER_HOST}",
+            f"  lattice app deploy {shlex.quote(self._manifest)}",
             f"  lattice stop host {ACTOR_HOST}",
         ]
         for line in lines:
@@ -302,6 +325,26 @@ class Story:
         await self._put_store_link()
         self._expect_next(await self._curl_until(lambda answer: answer.counter is not None))
 
+    async def _app(self, _lattice: LocalLattice) -> None:
+        if not local.is_port_free(port := MANIFEST_PORT):
+            port = choose_port(MANIFEST_PORT, self._stage)
+            self._manifest = copy_manifest(self._manifest, self._module, self._scratch, port)
+        await self._stage.lattice("app", "plan", self._manifest)
+        await self._stage.lattice("app", "deploy", self._manifest)
+        await _wait_listening(port)
+        first, second = [await self._stage.curl(f"localhost:{port}/") for _ in range(2)]
+        _expect(
+            first.counter is not None and second.counter == first.counter + 1,
+            f"want two counts in a row, got {first.body.strip()} and {second.body.strip()}",
+        )
+        text = await self._stage.lattice("app", "status", APP)
+        _expect("Deployed" in text, "the app is not deployed")
+
+    async def _undeploy(self, _lattice: LocalLattice) -> None:
+        await self._stage.lattice("app", "undeploy", APP)
+        text = await self._stage.lattice("get", "inventory")
+        _expect(f"{APP}-" not in text, "something of the app still runs")
+
     async def _curl_until(
         self, settled: Callable[[Answer], bool], *, with_status: bool = False
     ) -> Answer:
@@ -355,21 +398,30 @@ def environment(lattice: LocalLattice, credentials: str | None) -> dict[str, str
     return found
 
 
-def find_module() -> str:
-    """Path of the counter actor, as one would type it: in the package, or in a checkout.
+def find_example(name: str) -> str:
+    """Path of a file of the counter's, as one would type it: in the package, or in a checkout.
 
     Raises:
         NotFound: this installation has none.
     """
     places = (
-        _HERE.parent / "examples" / "counter.wasm",
-        _HERE.parents[2] / "deploy" / "examples" / "counter" / "counter.wasm",
+        _HERE.parent / "examples" / name,
+        _HERE.parents[2] / "deploy" / "examples" / "counter" / name,
     )
     for place in places:
         if place.is_file():
             here = Path.cwd()
             return str(place.relative_to(here) if place.is_relative_to(here) else place)
     raise errors.NotFound("the counter example is not part of this installation")
+
+
+def copy_manifest(manifest: str, module: str, directory: Path, port: int) -> str:
+    """A manifest like the counter's, whose web server has another port."""
+    shutil.copy(module, directory / "counter.wasm")
+    copy = directory / "app.yaml"
+    text = Path(manifest).read_text()
+    copy.write_text(text.replace(f"{LOOPBACK}:{MANIFEST_PORT}", f"{LOOPBACK}:{port}"))
+    return str(copy)
 
 
 def choose_port(wanted: int, stage: Stage) -> int:

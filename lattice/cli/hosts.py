@@ -1,6 +1,7 @@
 """Hosts: which there are, what runs on them, which one is meant, and stopping one."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from lattice import errors, limits, names
-from lattice.cli import output
+from lattice.cli import completion, output
 from lattice.cli.connection import Connection, connect
 from lattice.cli.options import Options, command
 from lattice.cli.output import Result
@@ -25,9 +26,21 @@ STOP_MARGIN_S = limits.PROVIDER_STOP_TIMEOUT_S + 2.0
 DIGEST_CHARS = 12
 """How much of a digest is shown to people; as much as ``docker`` and ``git`` show."""
 
+_DIGEST = re.compile(r"@sha256:[0-9a-f]+")
+
 WatchOption = Annotated[
     float | None,
     typer.Option(min=0.1, metavar="SECONDS", help="Look again every so many seconds."),
+]
+
+
+HostArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="HOST",
+        help="Id of the host, or its name or part of it.",
+        autocompletion=completion.hosts,
+    ),
 ]
 
 
@@ -44,35 +57,47 @@ def register(get: typer.Typer, stop: typer.Typer) -> None:
 
 
 async def get_hosts(options: Options, *, watch: WatchOption = None) -> Result | None:
-    """List the hosts of the lattice: every one that answers within the timeout."""
+    """List the hosts of the lattice.
+
+    Every host that answers within the timeout, by name. With --watch, again and again until Ctrl-C.
+    """
     async with connect(options) as connection:
 
         async def look() -> Result:
             return hosts_result(await connection.control.hosts(), connection.lattice)
 
-        return await _once_or_watch(look, options, watch)
+        return await once_or_watch(look, options, watch)
 
 
 async def get_inventory(
     options: Options,
     host: Annotated[
-        str | None, typer.Argument(help="Id of a host, or its name or part of it; all if absent.")
+        str | None,
+        typer.Argument(
+            metavar="HOST",
+            help="Id of a host, or its name or part of it; all if absent.",
+            autocompletion=completion.hosts,
+        ),
     ] = None,
     *,
     watch: WatchOption = None,
 ) -> Result | None:
-    """Show what runs on a host, or on all of them."""
+    """Show what runs on a host, or on all of them.
+
+    Its labels, its components with how many of their calls may run at once, its providers. With
+    --watch, again and again until Ctrl-C.
+    """
     async with connect(options) as connection:
 
         async def look() -> Result:
             return inventories_result(await looked_into(connection, host), connection.lattice)
 
-        return await _once_or_watch(look, options, watch)
+        return await once_or_watch(look, options, watch)
 
 
 async def stop_host(
     options: Options,
-    host: Annotated[str, typer.Argument(help="Id of the host, or its name or part of it.")],
+    host: HostArgument,
     *,
     host_timeout: Annotated[
         int | None,
@@ -87,7 +112,11 @@ async def stop_host(
         bool, typer.Option("--skip-wait", help="Return when the host has taken the request.")
     ] = False,
 ) -> Result:
-    """Have a host drain and end: it takes no new calls, finishes those that run, then goes."""
+    """Have a host drain and end.
+
+    It takes no new calls, finishes those that run within --host-timeout, stops its providers, and
+    goes. The command ends when the host says that it has stopped, or answers no more.
+    """
     async with connect(options) as connection:
         found = await find(connection, host)
         drain_s = limits.DRAIN_TIMEOUT_S if host_timeout is None else host_timeout / 1000
@@ -206,10 +235,9 @@ def nobody(lattice: str) -> str:
     return f"no host answers on lattice {lattice!r}; start one with: lattice host"
 
 
-def short_reference(reference: str | None) -> str:
-    """A reference with its digest cut to what people compare."""
-    name, marker, digest = (reference or "").partition("@sha256:")
-    return f"{name}{marker}{digest[:DIGEST_CHARS]}"
+def with_short_digests(text: str | None) -> str:
+    """A text with the digests of its references cut to what people compare."""
+    return _DIGEST.sub(lambda found: found[0][: len("@sha256:") + DIGEST_CHARS], text or "")
 
 
 def _inventory_text(inventory: HostInventory) -> list[RenderableType]:
@@ -222,7 +250,7 @@ def _inventory_text(inventory: HostInventory) -> list[RenderableType]:
     ]
     if inventory.components:
         components = [
-            (c.id, c.name or "", str(c.max_instances), short_reference(c.image_ref))
+            (c.id, c.name or "", str(c.max_instances), with_short_digests(c.image_ref))
             for c in inventory.components
         ]
         text.append(output.table(("Component ID", "Name", "Max count", "Reference"), components))
@@ -230,7 +258,7 @@ def _inventory_text(inventory: HostInventory) -> list[RenderableType]:
         text.append("  no components")
     if inventory.providers:
         providers = [
-            (p.id, p.name or "", short_reference(p.image_ref)) for p in inventory.providers
+            (p.id, p.name or "", with_short_digests(p.image_ref)) for p in inventory.providers
         ]
         text.append(output.table(("Provider ID", "Name", "Reference"), providers))
     else:
@@ -250,7 +278,7 @@ async def _answers(connection: Connection, host_id: str) -> bool:
     return await _inventory(connection, host_id) is not None
 
 
-async def _once_or_watch(
+async def once_or_watch(
     look: Callable[[], Awaitable[Result]], options: Options, watch_s: float | None
 ) -> Result | None:
     """One look, or looks until Ctrl-C."""

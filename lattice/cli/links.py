@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lattice import errors, names
-from lattice.cli import output
+from lattice.cli import completion, output
 from lattice.cli.connection import connect
 from lattice.cli.options import Options, command
 from lattice.cli.output import Result
@@ -17,10 +17,20 @@ LinkNameOption = Annotated[
     typer.Option("--link-name", "-l", metavar="NAME", help="Name of the link."),
 ]
 SourceFilter = Annotated[
-    str | None, typer.Option(metavar="ID", help="Only links from this component or provider.")
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="Only links from this component or provider.",
+        autocompletion=completion.sources,
+    ),
 ]
 TargetFilter = Annotated[
-    str | None, typer.Option(metavar="ID", help="Only links to this component or provider.")
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="Only links to this component or provider.",
+        autocompletion=completion.entities,
+    ),
 ]
 
 
@@ -38,7 +48,10 @@ def register(get: typer.Typer, link: typer.Typer) -> None:
 async def query_links(
     options: Options, *, source: SourceFilter = None, target: TargetFilter = None
 ) -> Result:
-    """List the links: who may call whom, over which interface, under which name."""
+    """List the links: who may call whom, over which interface, under which name.
+
+    All of the lattice's, or only those from a source and to a target.
+    """
     async with connect(options) as connection:
         links = chosen(await connection.control.links(), source=source, target=target)
     return links_result(links)
@@ -46,8 +59,18 @@ async def query_links(
 
 async def put_link(
     options: Options,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Id of the caller.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Id of the callee.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Id of the caller.", autocompletion=completion.entities
+        ),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help="Id of the callee.", autocompletion=completion.entities
+        ),
+    ],
     namespace: Annotated[
         str, typer.Argument(metavar="NAMESPACE", help="wasmcloud of wasmcloud:keyvalue.")
     ],
@@ -63,15 +86,27 @@ async def put_link(
     ] = None,
     source_config: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A named config for the caller. Repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="A named config for the caller. Repeatable.",
+            autocompletion=completion.configs,
+        ),
     ] = None,
     target_config: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A named config for the callee. Repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="A named config for the callee. Repeatable.",
+            autocompletion=completion.configs,
+        ),
     ] = None,
     link_name: LinkNameOption = names.DEFAULT_LINK,
 ) -> Result:
-    """Put a link: from now on SOURCE may call TARGET over the interfaces of a package."""
+    """Put a link: from now on SOURCE may call TARGET over the interfaces of a package.
+
+    Neither of them has to run yet. A source can have several links on one package, under different
+    names; the one that a caller uses when it names none is called default.
+    """
     link = Link(
         source_id=names.parse_entity(source),
         target=names.parse_entity(target),
@@ -91,7 +126,10 @@ async def put_link(
 async def delete_link(
     options: Options,
     source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="Id of the caller.")
+        str | None,
+        typer.Argument(
+            metavar="SOURCE", help="Id of the caller.", autocompletion=completion.sources
+        ),
     ] = None,
     namespace: Annotated[
         str | None, typer.Argument(metavar="NAMESPACE", help="wasmcloud of wasmcloud:keyvalue.")
@@ -109,7 +147,11 @@ async def delete_link(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="With --all: don't ask.")] = False,
 ) -> Result:
-    """Delete a link; calls over it fail from now on. It is no error if there is none."""
+    """Delete a link; calls over it fail from now on.
+
+    It is no error if there is none. With --all every link goes, or every one of SOURCE; that is
+    asked for first, unless --force says so.
+    """
     if every:
         if namespace is not None:
             raise errors.InvalidRequest("--all goes with a SOURCE at the most")

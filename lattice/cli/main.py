@@ -1,30 +1,52 @@
 """The tree of commands, and the way out: nobody ever sees a traceback who did not ask for one."""
 
+import inspect
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from lattice import __version__
+from lattice import __version__, errors
 from lattice.cli import (
+    apps,
+    artefacts,
     calls,
+    claims,
     components,
     configs,
+    ctx,
     demo,
+    doctor,
+    events,
     hosts,
+    inspection,
+    keys,
+    labels,
     links,
+    logs,
     options,
     output,
+    par,
     providers,
+    reconcile,
+    shells,
+    top,
     up,
 )
-from lattice.cli.options import COMMON_PANEL, TIMEOUT_MS_MAX, Options
+from lattice.cli.options import Options, command
 from lattice.cli.output import Form
 
 RUN = "Run a lattice"
 LOOK = "Look at it"
 ACT = "Actors and providers"
 WIRE = "Wire them together"
+DECLARE = "Say what should run"
+PUBLISH = "Publish"
+CONFIGURE = "Configure this command"
+
+PANELS = (RUN, LOOK, ACT, DECLARE, WIRE, PUBLISH, CONFIGURE)
+"""In the order of the help."""
 
 HELP = (
     "Drive a lattice of WebAssembly actors and capability providers.\n\n"
@@ -33,130 +55,153 @@ HELP = (
     " a bug."
 )
 
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        callback=lambda wanted: _version(wanted=wanted),
+        is_eager=True,
+        help="Show the version.",
+    ),
+]
+
+
+ALIASES = {
+    "completions": "completion",
+    "context": "ctx",
+    "contexts": "ctx",
+    "key": "keys",
+    "links": "link",
+    "tag": "label",
+}
+"""Other names that ``wash`` has for commands; understood, and not shown."""
+
+
+class NoCommand(errors.NotFound):
+    """There is no such command."""
+
+    remedy = "see which there are with: lattice --help"
+
+
+class Ordered(TyperGroup):
+    """A group that lists its commands panel by panel, in the order of the panels."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        def panel(name: str) -> int:
+            heading = getattr(self.commands[name], "rich_help_panel", None)
+            return PANELS.index(heading) if heading in PANELS else len(PANELS)
+
+        return sorted(super().list_commands(ctx), key=panel)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
 
 def build() -> typer.Typer:
     """The whole tree."""
-    app = _group(HELP)
-    get = _group("Show hosts, what runs on them, links.")
+    app = _group(HELP, cls=Ordered)
+    options.sign(_root, inspect.signature(_own_options).parameters.values(), name="root", text="")
+    app.callback()(_root)
+
+    up.register(app, panel=RUN)
+    reconcile.register(app, panel=RUN)
+    demo.register(app, panel=RUN)
+
+    get = _group("Show hosts, what runs on them, links, claims.")
+    app.add_typer(get, name="get", rich_help_panel=LOOK)
+    inspection.register(app, get, panel=LOOK)
+    doctor.register(app, panel=LOOK)
+    events.register(app, panel=LOOK)
+    logs.register(app, panel=LOOK)
+    top.register(app, panel=LOOK)
+
     start = _group("Start a component or a provider.")
     scale = _group("Change how much of a component runs.")
+    update = _group("Replace the code of a component that runs.")
     stop = _group("Stop a component, a provider or a host.")
-    link = _group("Put, delete and list links.")
-    config = _group("Put, get and delete named configs.")
-
-    app.callback()(root)
-    up.register(app, panel=RUN)
-    demo.register(app, panel=RUN)
-    app.add_typer(get, name="get", rich_help_panel=LOOK)
-    hosts.register(get, stop)
-    for name, group in (("start", start), ("scale", scale), ("stop", stop)):
+    verbs = {"start": start, "scale": scale, "update": update, "stop": stop}
+    for name, group in verbs.items():
         app.add_typer(group, name=name, rich_help_panel=ACT)
-    components.register(start, scale, stop)
+    hosts.register(get, stop)
+    components.register(start, scale, update, stop)
     providers.register(start, stop)
     calls.register(app, panel=ACT)
+    labels.register(app, panel=ACT)
+
+    link = _group("Put, delete and list links.")
+    config = _group("Put, get and delete named configs.")
     app.add_typer(link, name="link", rich_help_panel=WIRE)
-    links.register(get, link)
     app.add_typer(config, name="config", rich_help_panel=WIRE)
+    links.register(get, link)
     configs.register(config)
+
+    desired = _group("Apps: what should run, kept so while hosts come and go.")
+    app.add_typer(desired, name="app", rich_help_panel=DECLARE)
+    apps.register(desired)
+
+    artefacts.register(app, panel=PUBLISH)
+    signing = _group("Sign an actor, and see who signed one.")
+    archive = _group("Make provider archives, and look into them.")
+    keyring = _group("Make and keep the keys that sign.")
+    for name, group in (("claims", signing), ("par", archive), ("keys", keyring)):
+        app.add_typer(group, name=name, rich_help_panel=PUBLISH)
+    claims.register(signing)
+    par.register(archive)
+    keys.register(keyring)
+
+    contexts = _group("Keep named connections, and say which one is meant.")
+    completion = _group("Have your shell complete this command.")
+    app.add_typer(contexts, name="ctx", rich_help_panel=CONFIGURE)
+    app.add_typer(completion, name="completion", rich_help_panel=CONFIGURE)
+    ctx.register(contexts)
+    shells.register(completion)
+    command(app, "help", panel=CONFIGURE, example="lattice help start component", offline=True)(
+        show_help
+    )
     return app
 
 
-def root(
-    context: typer.Context,
-    *,
-    nats: Annotated[
-        str | None,
-        typer.Option(
-            envvar="LATTICE_NATS_URL",
-            metavar="URL",
-            help="NATS servers, separated by commas.",
-            rich_help_panel=COMMON_PANEL,
-        ),
+async def show_help(
+    _options: Options,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND...", help="The command; all if absent.")
     ] = None,
-    lattice: Annotated[
-        str | None,
-        typer.Option(
-            "--lattice",
-            "-x",
-            envvar="LATTICE_LATTICE",
-            metavar="NAME",
-            help="Name of the lattice.",
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
-    credentials: Annotated[
-        str | None,
-        typer.Option(
-            envvar="LATTICE_NATS_CREDENTIALS",
-            metavar="FILE",
-            help="NATS credentials file.",
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
-    timeout_ms: Annotated[
-        int | None,
-        typer.Option(
-            "--timeout-ms",
-            "-t",
-            min=1,
-            max=TIMEOUT_MS_MAX,
-            metavar="MS",
-            help="How long to wait for an answer, in milliseconds.",
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
-    form: Annotated[
-        Form | None,
-        typer.Option(
-            "--output",
-            "-o",
-            envvar="LATTICE_OUTPUT",
-            help="Form of the result.",
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
-    debug: Annotated[
-        bool,
-        typer.Option(
-            "--debug",
-            envvar="LATTICE_DEBUG",
-            help="Show tracebacks and log lines.",
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = False,
-    version: Annotated[  # noqa: ARG001 - its callback has acted on it
-        bool,
-        typer.Option(
-            "--version",
-            callback=lambda wanted: _version(wanted=wanted),
-            is_eager=True,
-            help="Show the version.",
-        ),
-    ] = False,
 ) -> None:
-    # No docstring: the help stands with the tree.
-    context.obj = Options(
-        nats=nats,
-        lattice=lattice,
-        credentials=credentials,
-        timeout_ms=timeout_ms,
-        output=form,
-        debug=debug,
-    )
+    """Show what a command does and how it is used.
+
+    The same as --help after it.
+    """
+    tree = typer.main.get_command(build())
+    found: Any = tree
+    for position, word in enumerate(words or [], start=1):
+        name = ALIASES.get(word, word) if position == 1 else word
+        if (found := getattr(found, "commands", {}).get(name)) is None:
+            raise NoCommand(f"there is no command {' '.join((words or [])[:position])!r}")
+    tree.main([*(words or []), "--help"], prog_name=shells.PROGRAM, standalone_mode=False)
 
 
 def main() -> None:
     """Run the command line of this process."""
     try:
-        build()(prog_name="lattice")
+        build()(prog_name=shells.PROGRAM)
     except BrokenPipeError:
         sys.exit(options.silence_output())
     except Exception as error:
         sys.exit(output.fail(options.bug(error), Form.TEXT))
 
 
-def _group(text: str) -> typer.Typer:
+def _root(ctx: typer.Context, **values: Any) -> None:
+    values.pop("version")
+    ctx.obj = options.given(ctx, values)
+
+
+def _own_options(*, version: VersionOption = False) -> None:
+    """Carry what stands before a command only; its callback has acted on it."""
+
+
+def _group(text: str, *, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
     return typer.Typer(
+        cls=cls,
         help=text,
         no_args_is_help=True,
         rich_markup_mode="rich",

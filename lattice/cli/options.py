@@ -1,19 +1,21 @@
 """Options that every command takes, before or after its name, and how a command is run."""
 
 import asyncio
+import functools
 import inspect
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec
+from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
 from lattice import errors, limits, log, names
 from lattice.bus import NatsSettings
-from lattice.cli import output
+from lattice.cli import contexts, output
+from lattice.cli.contexts import TIMEOUT_MS_MAX, Context
 from lattice.cli.output import Form, Result
 
 P = ParamSpec("P")
@@ -21,35 +23,111 @@ P = ParamSpec("P")
 COMMON_PANEL = "Connection and output"
 """Heading of the common options in a command's help."""
 
-DEFAULT_SERVERS = NatsSettings().servers
+OFFLINE = frozenset({"output", "debug"})
+"""Common options of commands that need no lattice; the others' short names are theirs to use."""
 
-TIMEOUT_MS_MAX = int(limits.CALL_TIMEOUT_S_MAX * 1000)
+DEFAULT_SERVERS = NatsSettings().servers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The common options; None where none was given."""
+    """The common options; None where none was given.
 
-    nats: str | None = None
-    """NATS servers, separated by commas."""
-    lattice: str | None = None
-    credentials: str | None = None
-    """Path of a NATS credentials file."""
-    timeout_ms: int | None = None
-    output: Form | None = None
-    debug: bool = False
-    """Show tracebacks and debug log lines."""
+    Their one declaration: Typer reads it for what stands before a command and for what stands
+    after it.
+    """
+
+    nats: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LATTICE_NATS_URL",
+            metavar="URL",
+            help="NATS servers, separated by commas.",
+            show_default=DEFAULT_SERVERS[0],
+            rich_help_panel=COMMON_PANEL,
+        ),
+    ] = None
+    lattice: Annotated[
+        str | None,
+        typer.Option(
+            "--lattice",
+            "-x",
+            envvar="LATTICE_LATTICE",
+            metavar="NAME",
+            help="Name of the lattice.",
+            show_default=names.DEFAULT_LATTICE,
+            rich_help_panel=COMMON_PANEL,
+        ),
+    ] = None
+    credentials: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LATTICE_NATS_CREDENTIALS",
+            metavar="FILE",
+            help="NATS credentials file.",
+            rich_help_panel=COMMON_PANEL,
+        ),
+    ] = None
+    context: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            envvar="LATTICE_CONTEXT",
+            metavar="NAME",
+            help="Take what is not given from this context; see lattice ctx.",
+            autocompletion=contexts.beginning_with,
+            rich_help_panel=COMMON_PANEL,
+        ),
+    ] = None
+    timeout_ms: Annotated[
+        int | None,
+        typer.Option(
+            "--timeout-ms",
+            "-t",
+            min=1,
+            max=TIMEOUT_MS_MAX,
+            metavar="MS",
+            help="How long to wait for an answer, in milliseconds.",
+            show_default="2000; of a call 10000",
+            rich_help_panel=COMMON_PANEL,
+        ),
+    ] = None
+    output: Annotated[
+        Form | None,
+        typer.Option(
+            "--output",
+            "-o",
+            envvar="LATTICE_OUTPUT",
+            help="Form of the result.",
+            show_default="text",
+            rich_help_panel=COMMON_PANEL,
+        ),
+    ] = None
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            envvar="LATTICE_DEBUG",
+            help="Show tracebacks and log lines.",
+            rich_help_panel=COMMON_PANEL,
+        ),
+    ] = False
 
     def over(self, general: "Options") -> "Options":
         """These options, with ``general`` ones in the gaps."""
         return Options(
-            nats=self.nats or general.nats,
-            lattice=self.lattice or general.lattice,
-            credentials=self.credentials or general.credentials,
-            timeout_ms=self.timeout_ms or general.timeout_ms,
-            output=self.output or general.output,
-            debug=self.debug or general.debug,
+            **{name: getattr(self, name) or getattr(general, name) for name in _parameters()}
         )
+
+    @property
+    def stored(self) -> Context:
+        """The context that is in force: the one that is named, or the default one.
+
+        Raises:
+            NotFound: there is no such context.
+            InvalidRequest: its file is no context.
+        """
+        return contexts.chosen(self.context)
 
     @property
     def form(self) -> Form:
@@ -57,8 +135,13 @@ class Options:
 
     @property
     def timeout_s(self) -> float:
-        """How long to wait for a control reply."""
-        return self.timeout_ms / 1000 if self.timeout_ms else limits.CONTROL_TIMEOUT_S
+        """How long to wait for a control reply.
+
+        Raises:
+            NotFound, InvalidRequest: as ``stored``.
+        """
+        timeout_ms = self.timeout_ms or self.stored.timeout_ms
+        return timeout_ms / 1000 if timeout_ms else limits.CONTROL_TIMEOUT_S
 
     @property
     def lattice_name(self) -> str:
@@ -66,13 +149,19 @@ class Options:
 
         Raises:
             InvalidRequest: not a name for one.
+            NotFound, InvalidRequest: as ``stored``.
         """
-        return names.parse_lattice(self.lattice or names.DEFAULT_LATTICE)
+        return names.parse_lattice(self.lattice or self.stored.lattice or names.DEFAULT_LATTICE)
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """NATS servers, the default one when none is named."""
-        given = tuple(server.strip() for server in (self.nats or "").split(","))
+        """NATS servers, the default one when none is named.
+
+        Raises:
+            NotFound, InvalidRequest: as ``stored``.
+        """
+        text = self.nats or self.stored.nats_url or ""
+        given = tuple(server.strip() for server in text.split(","))
         return tuple(server for server in given if server) or DEFAULT_SERVERS
 
     @property
@@ -81,32 +170,40 @@ class Options:
 
         Raises:
             NotFound: there is no such credentials file.
+            NotFound, InvalidRequest: as ``stored``.
         """
-        if self.credentials is not None and not Path(self.credentials).is_file():
-            raise errors.NotFound(f"there is no credentials file {self.credentials}")
-        return NatsSettings(servers=self.servers, credentials_file=self.credentials)
+        credentials = self.credentials
+        # Those of a context are for its own servers and must not go to others.
+        if credentials is None and self.nats is None:
+            credentials = self.stored.credentials
+        if credentials is not None and not Path(credentials).expanduser().is_file():
+            raise errors.NotFound(f"there is no credentials file {credentials}")
+        file = None if credentials is None else str(Path(credentials).expanduser())
+        return NatsSettings(servers=self.servers, credentials_file=file)
 
 
 def command(
-    group: typer.Typer, name: str, *, example: str, panel: str | None = None
+    group: typer.Typer, name: str, *, example: str, panel: str | None = None, offline: bool = False
 ) -> Callable[
     [Callable[Concatenate[Options, P], Coroutine[Any, Any, Result | None]]],
     Callable[Concatenate[Options, P], Coroutine[Any, Any, Result | None]],
 ]:
     """Make an asynchronous function a command: parsed by Typer, run to its end, result printed.
 
-    Its first parameter gets the common options; the others are Typer's. The first paragraph of its
-    docstring is the help.
+    Its first parameter gets the common options; the others are Typer's. Its docstring is the help,
+    the first paragraph of it the summary. One that is ``offline`` has nothing to do with a lattice
+    and takes only the common options about its output.
     """
 
     def register(
         work: Callable[Concatenate[Options, P], Coroutine[Any, Any, Result | None]],
     ) -> Callable[Concatenate[Options, P], Coroutine[Any, Any, Result | None]]:
-        def entry(**values: Any) -> None:
-            options = _take_common(values)
+        def entry(ctx: typer.Context, **values: Any) -> None:
+            options = given(ctx, values)
             run(work(options, **values), options)  # type: ignore[call-arg]
 
-        _describe(entry, work)
+        own = list(inspect.signature(work).parameters.values())[1:]
+        sign(entry, own, name=work.__name__, text=_help(work.__doc__ or ""), offline=offline)
         group.command(name, epilog=f"Example: {example}", rich_help_panel=panel)(entry)
         return work
 
@@ -120,6 +217,7 @@ def run(work: Coroutine[Any, Any, Result | None], options: Options) -> None:
     try:
         if (result := asyncio.run(work)) is not None:
             output.show(result, options.form)
+            status = result.status
     except errors.LatticeError as error:
         status = output.fail(error, options.form, debug=options.debug)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -164,84 +262,67 @@ def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
     return values
 
 
-def _take_common(values: dict[str, Any]) -> Options:
-    """Take the common options out of a command's arguments; given late, they win."""
-    context: typer.Context = values.pop("context")
-    own = Options(**{name: values.pop(name) for name in _COMMON.parameters})
-    return own.over(context.obj) if isinstance(context.obj, Options) else own
+def parameters() -> list[inspect.Parameter]:
+    """The parameters by which Typer learns of the common options."""
+    return list(_parameters().values())
 
 
-def _common(
+def given(ctx: typer.Context, values: dict[str, Any]) -> Options:
+    """Take the common options out of a command's arguments.
+
+    What stands after a command wins over what stands before it, and that over the environment.
+    """
+    own = {name: values.pop(name) for name in _parameters() if name in values}
+    if not isinstance(ctx.obj, Options):
+        return Options(**own)
+    late = {name: value for name, value in own.items() if _is_typed(ctx, name)}
+    return Options(**late).over(ctx.obj)
+
+
+def sign(
+    entry: Callable[..., None],
+    own: Iterable[inspect.Parameter],
     *,
-    nats: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="NATS servers, separated by commas (env LATTICE_NATS_URL).",
-            show_default=DEFAULT_SERVERS[0],
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
-    lattice: Annotated[
-        str | None,
-        typer.Option(
-            "--lattice",
-            "-x",
-            metavar="NAME",
-            help="Name of the lattice (env LATTICE_LATTICE).",
-            show_default=names.DEFAULT_LATTICE,
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
-    credentials: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="NATS credentials file (env LATTICE_NATS_CREDENTIALS).",
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
-    timeout_ms: Annotated[
-        int | None,
-        typer.Option(
-            "--timeout-ms",
-            "-t",
-            min=1,
-            max=TIMEOUT_MS_MAX,
-            metavar="MS",
-            help="How long to wait for an answer, in milliseconds.",
-            show_default="2000; of a call 10000",
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
-    output: Annotated[
-        Form | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Form of the result (env LATTICE_OUTPUT).",
-            show_default="text",
-            rich_help_panel=COMMON_PANEL,
-        ),
-    ] = None,
+    name: str,
+    text: str,
+    offline: bool = False,
 ) -> None:
-    """Carry the common options' declarations; their names are those of ``Options``."""
-
-
-_COMMON = inspect.signature(_common)
-
-_CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-
-
-def _describe(entry: Callable[..., None], work: Callable[..., Any]) -> None:
-    """Give an entry the signature that Typer reads: the work's own parameters and the common."""
-    own = list(inspect.signature(work).parameters.values())[1:]
-    parameters = [
+    """Give an entry the signature that Typer reads: its own parameters, then the common ones."""
+    signature = [
         _CONTEXT,
         *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
-        *_COMMON.parameters.values(),
+        *(common for common in parameters() if not offline or common.name in OFFLINE),
     ]
-    entry.__name__ = work.__name__
-    entry.__doc__ = inspect.cleandoc(work.__doc__ or "").partition("\n\n")[0]
-    entry.__annotations__ = {p.name: p.annotation for p in parameters}
-    entry.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    entry.__name__ = name
+    entry.__doc__ = text
+    entry.__annotations__ = {p.name: p.annotation for p in signature}
+    entry.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _parameters() -> dict[str, inspect.Parameter]:
+    hints = get_type_hints(Options, include_extras=True)
+    return {
+        field.name: inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(Options)
+    }
+
+
+def _help(docstring: str) -> str:
+    """A docstring as help: without what callers are told, its paragraphs in one line each."""
+    text = inspect.cleandoc(docstring).partition("\n\nRaises:")[0].replace("``", "")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def _is_typed(ctx: typer.Context, name: str) -> bool:
+    # By name: Typer brings a copy of click with it, or not, depending on its version.
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+_CONTEXT = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)

@@ -7,8 +7,8 @@ A result is text for people (rich tables, colour only on a terminal) or one line
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,7 +17,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lattice import errors
+from lattice import errors, limits
 
 FAILED = 1
 INTERRUPTED = 130
@@ -75,6 +75,8 @@ class Result:
     """Bytes to be written instead of the text, untouched."""
     note: str = ""
     """What people should know besides, on standard error."""
+    status: int = 0
+    """Exit status: not 0 when the answer to what was asked is no."""
 
 
 class Failed(errors.Unavailable):
@@ -90,13 +92,19 @@ def show(result: Result, form: Form) -> None:
         BrokenPipeError: nobody reads it any more.
     """
     if form is Form.JSON:
-        show_json({"success": True, **result.fields})
+        show_json({"success": result.status == 0, **result.fields})
     elif result.raw is not None:
         sys.stdout.buffer.write(result.raw)
     else:
         console = _console(stderr=False)
         for part in result.text:
-            console.print(part, soft_wrap=isinstance(part, str))
+            if isinstance(part, str):
+                console.print(part, soft_wrap=True)
+                continue
+            with console.capture() as drawn:
+                console.print(part)
+            # The last column is filled up with blanks, which nobody sees until they compare.
+            print(*(line.rstrip() for line in drawn.get().splitlines()), sep="\n")
     sys.stdout.flush()
     if result.note and form is Form.TEXT:
         note(result.note)
@@ -112,6 +120,12 @@ def clear() -> None:
     console = _console(stderr=False)
     if console.is_terminal:
         console.clear()
+
+
+def terminal() -> Console | None:
+    """Standard output where it can be drawn on; None where it is no terminal."""
+    console = _console(stderr=False)
+    return console if console.is_terminal else None
 
 
 def fail(error: errors.LatticeError, form: Form, *, debug: bool = False) -> int:
@@ -173,6 +187,22 @@ def busy(text: str) -> AbstractContextManager[object]:
     """Show that something takes its time, on a terminal only."""
     console = _console(stderr=True)
     return console.status(Text(visible(text))) if console.is_terminal else nullcontext()
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is, on a terminal only; told by bytes done, and bytes in all."""
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    with console.status(Text(visible(text))) as status:
+
+        def show_progress(done: int, total: int) -> None:
+            share = f"{done / limits.MIB:,.1f} of {total / limits.MIB:,.1f} MiB"
+            status.update(Text(visible(f"{text}: {share}")))
+
+        yield show_progress
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lattice import errors, limits, names
-from lattice.cli import auctions, hosts, outcomes, output, references
+from lattice.cli import auctions, completion, hosts, outcomes, output, references
 from lattice.cli.components import (
     AnnotationOption,
     ConfigOption,
@@ -23,7 +23,10 @@ from lattice.wire.control import HostInventory, StartProvider
 STARTED = "provider_started"
 FAILED = "provider_start_failed"
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the provider.")]
+IdArgument = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="Id of the provider.", autocompletion=completion.providers),
+]
 
 
 def register(start: typer.Typer, stop: typer.Typer) -> None:
@@ -53,7 +56,11 @@ async def start_provider(
     skip_wait: SkipWaitOption = False,
     wait_timeout_ms: WaitTimeoutOption = outcomes.WAIT_TIMEOUT_MS,
 ) -> Result:
-    """Start a provider on the host that is named, or else on the one best placed to run it."""
+    """Start a provider on the host that is named, or else on the one best placed to run it.
+
+    Hosts whose labels meet every constraint bid for it, the less loaded the sooner, and the first
+    bid wins. The command ends when the provider runs, or has failed to start.
+    """
     names.parse_entity(provider_id)
     constraints = pairs(constraint or [], "constraint")
     annotations = pairs(annotation or [], "annotation")
@@ -91,7 +98,10 @@ async def start_provider(
 async def stop_provider(
     options: Options, provider_id: IdArgument, *, host_id: HostOption = None
 ) -> Result:
-    """Stop a provider on the host that is named, or else on every host that runs it."""
+    """Stop a provider on the host that is named, or else on every host that runs it.
+
+    It is asked to end, and killed when it does not; the command ends when it has gone.
+    """
     names.parse_entity(provider_id)
     async with connect(options) as connection:
         running = running_on(await hosts.looked_into(connection, host_id), provider_id)

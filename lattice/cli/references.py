@@ -1,5 +1,6 @@
 """What to run: a file here, or a reference that hosts fetch themselves."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -61,6 +62,17 @@ async def component(connection: Connection, reference: str) -> str:
     if is_remote(reference):
         return reference
     raise errors.NotFound(f"there is no file {reference}, and it is no reference to a registry")
+
+
+def digested(path: Path) -> str:
+    """The reference that a file here gets by being uploaded.
+
+    Raises:
+        PayloadTooLarge: larger than any host would load.
+        InvalidRequest: it can't be read.
+    """
+    digest = hashlib.sha256(_read(path)).hexdigest()
+    return str(artefacts.StoredArtefact(artefact_name(path), digest))
 
 
 async def _upload(connection: Connection, path: Path) -> str:

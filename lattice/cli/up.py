@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lattice.cli import local, output
 from lattice.cli.local import LocalLattice, LocalSettings
-from lattice.cli.options import DEFAULT_SERVERS, Options, command, pairs
+from lattice.cli.options import Options, command, pairs
 from lattice.cli.output import Result
 
 NATS_PORT = 4222
@@ -69,7 +69,11 @@ async def up(
         LogLevel, typer.Option(help="The least severe log lines to write.")
     ] = LogLevel.INFO,
 ) -> None:
-    """Start a nats-server and hosts here, until Ctrl-C; with --nats, hosts only."""
+    """Start a nats-server and hosts here, until Ctrl-C; with --nats, hosts only.
+
+    Links, configs and uploaded modules are kept for the next time, what runs is not. Ctrl-C has the
+    hosts drain first, a second one kills what is left.
+    """
     servers = options.servers if options.nats else ()
     settings = LocalSettings(
         host_names=host_names(hosts, machine=socket.gethostname() if servers else None),
@@ -83,7 +87,8 @@ async def up(
     )
     with local.interruption() as end:
         async with local.running(settings) as lattice:
-            output.show(ready_result(lattice), options.form)
+            usual = Options(context=options.context)
+            output.show(ready_result(lattice, usual), options.form)
             await end.wait(lattice)
 
 
@@ -107,8 +112,15 @@ async def host(
     host_seed: Annotated[
         str | None, typer.Option(metavar="SEED", help="Seed of its id: an nkey, SN and more.")
     ] = None,
+    no_reconcile: Annotated[
+        bool,
+        typer.Option("--no-reconcile", help="Leave deployed apps to other hosts to look after."),
+    ] = False,
 ) -> None:
-    """Run one host in the foreground, until Ctrl-C; it drains before it goes."""
+    """Run one host in the foreground, until Ctrl-C; it drains before it goes.
+
+    It joins the lattice at --nats. What else can be set of a host is set in its environment.
+    """
     labels = pairs(label or [], "label")
     arguments = local.host_arguments(
         servers=options.servers,
@@ -120,9 +132,11 @@ async def host(
     )
     if allow_file_load:
         arguments.append("--allow-file-load")
+    if no_reconcile:
+        arguments.append("--no-reconcile")
     environment = local.module_environment(os.environ)
-    if options.credentials is not None:
-        environment["LATTICE_NATS_CREDENTIALS"] = options.credentials
+    if (credentials := options.settings.credentials_file) is not None:
+        environment["LATTICE_NATS_CREDENTIALS"] = credentials
     if host_seed is not None:
         # Not as an argument: every user of the machine can read those.
         environment["LATTICE_HOST_SEED"] = host_seed
@@ -143,10 +157,10 @@ def default_data_dir(environment: Mapping[str, str]) -> Path:
     return base / "lattice" / "up"
 
 
-def ready_result(lattice: LocalLattice) -> Result:
+def ready_result(lattice: LocalLattice, usual: Options) -> Result:
     names = ", ".join(host.name for host in lattice.hosts)
     lines = [f"NATS     {lattice.nats_url}", f"lattice  {lattice.lattice}", f"hosts    {names}", ""]
-    lines += [f"$ {text}" for text in next_commands(lattice)]
+    lines += [f"$ {text}" for text in next_commands(lattice, usual)]
     return Result(
         fields={
             "nats_url": lattice.nats_url,
@@ -158,12 +172,12 @@ def ready_result(lattice: LocalLattice) -> Result:
     )
 
 
-def next_commands(lattice: LocalLattice) -> list[str]:
-    """What to type in another terminal, the address first where it is not the default."""
+def next_commands(lattice: LocalLattice, usual: Options) -> list[str]:
+    """What to type in another terminal, the address first where it is not the ``usual`` one."""
     commands = []
-    if lattice.nats_url not in DEFAULT_SERVERS:
+    if lattice.nats_url not in usual.servers:
         commands.append(f"export LATTICE_NATS_URL={lattice.nats_url}")
-    if lattice.lattice != "default":
+    if lattice.lattice != usual.lattice_name:
         commands.append(f"export LATTICE_LATTICE={lattice.lattice}")
     return [
         *commands,

@@ -9,6 +9,7 @@ async def test_the_demo_verifies_every_step_and_ends() -> None:
     assert outcome.status == 0, outcome.output + outcome.errors
     assert '{"counter": 3}' in outcome.output
     assert "no_link" in outcome.output
+    assert "Undeployed application: hello" in outcome.output
 
 
 async def test_a_demo_that_fails_names_the_step() -> None:

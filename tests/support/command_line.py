@@ -50,8 +50,10 @@ class Lattice:
         return await run(*arguments, environment={"LATTICE_NATS_URL": self.nats_url})
 
     async def shell(self, line: str, *, directory: Path | None = None) -> Outcome:
-        """Run a line as it would be typed, against it."""
+        """Run a line as it would be typed, against it; in a directory, that is the home as well."""
         environment = {"LATTICE_NATS_URL": self.nats_url}
+        if directory is not None:
+            environment["LATTICE_HOME"] = str(directory / ".lattice")
         return await run_shell(line, environment=environment, directory=directory)
 
 
@@ -147,7 +149,9 @@ _PIPES: dict[str, Any] = {
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     own = {key: value for key, value in os.environ.items() if not key.startswith("LATTICE_")}
     path = f"{LATTICE.parent}{os.pathsep}{own.get('PATH', '')}"
-    return own | {"PATH": path, "NO_COLOR": "1", "COLUMNS": "200"} | dict(extra or {})
+    # Nobody's contexts and keys but the test's own.
+    isolated = {"LATTICE_HOME": os.devnull, "WASH_CONTEXTS": os.devnull}
+    return own | {"PATH": path, "NO_COLOR": "1", "COLUMNS": "200"} | isolated | dict(extra or {})
 
 
 async def _outcome(process: asyncio.subprocess.Process) -> Outcome:

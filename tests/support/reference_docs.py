@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lattice import errors, limits
 from lattice.errors import LatticeError
+from tests.support import command_reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -48,6 +49,7 @@ SETTINGS = {
     "INSTANCES_MAX": "`LATTICE_INSTANCES_MAX`",
     "MAILBOX_CALLS": "`LATTICE_MAILBOX_CALLS`",
     "HEARTBEAT_S": "`LATTICE_HEARTBEAT_S`",
+    "ARTEFACT_CACHE_BYTES": "`LATTICE_ARTEFACT_CACHE_BYTES`",
     "CONTROL_TIMEOUT_S": "`lattice --timeout-ms`",
     "CALL_TIMEOUT_S": "header `Lattice-Timeout-Ms`, the HTTP link's `timeout_ms`",
     "DRAIN_TIMEOUT_S": "`lattice stop host --host-timeout`",
@@ -80,7 +82,16 @@ def render_limits() -> str:
     return LIMITS_HEAD + "\n".join(rows) + "\n"
 
 
-PAGES = {DOCS / "errors.md": render_errors, DOCS / "limits.md": render_limits}
+def render_cli() -> str:
+    """The page as it is, with its tables of commands written anew."""
+    return command_reference.replaced((DOCS / "cli.md").read_text())
+
+
+PAGES = {
+    DOCS / "cli.md": render_cli,
+    DOCS / "errors.md": render_errors,
+    DOCS / "limits.md": render_limits,
+}
 
 
 def _first_line(cls: type[LatticeError]) -> str:

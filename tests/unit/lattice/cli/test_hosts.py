@@ -54,6 +54,6 @@ def test_a_name_that_no_host_has_says_where_to_look() -> None:
 def test_a_reference_is_shown_with_a_short_digest() -> None:
     reference = "lattice://counter@sha256:" + "ab" * 32
 
-    assert hosts.short_reference(reference) == "lattice://counter@sha256:abababababab"
-    assert hosts.short_reference("ghcr.io/a/b:1.0") == "ghcr.io/a/b:1.0"
-    assert hosts.short_reference(None) == ""
+    assert hosts.with_short_digests(reference) == "lattice://counter@sha256:abababababab"
+    assert hosts.with_short_digests("ghcr.io/a/b:1.0") == "ghcr.io/a/b:1.0"
+    assert hosts.with_short_digests(None) == ""

@@ -13,6 +13,7 @@ from lattice import errors
 from lattice.cli import demo, local, up
 from lattice.cli.demo import Answer
 from lattice.cli.local import LocalHost, LocalLattice
+from lattice.cli.options import Options
 from lattice.cli.output import Failed
 from lattice.wire.control import Host
 
@@ -120,8 +121,8 @@ def test_what_to_type_next_begins_with_what_is_not_the_default() -> None:
     usual = LocalLattice(servers=("nats://127.0.0.1:4222",), lattice="default")
     other = LocalLattice(servers=("nats://u:secret@h:1",), lattice="mine")
 
-    assert up.next_commands(usual)[0] == "lattice get hosts"
-    assert up.next_commands(other)[:2] == [
+    assert up.next_commands(usual, Options())[0] == "lattice get hosts"
+    assert up.next_commands(other, Options())[:2] == [
         "export LATTICE_NATS_URL=nats://h:1",
         "export LATTICE_LATTICE=mine",
     ]
@@ -151,7 +152,7 @@ def test_the_demo_finds_its_actor_from_any_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert Path(demo.find_module()).is_file()
+    assert Path(demo.find_example("counter.wasm")).is_file()
 
 
 def test_where_nats_runs_already_the_demo_keeps_out_of_the_default_lattice() -> None:

@@ -1,70 +1,72 @@
 """The tree of commands, its help, and the way out when something goes wrong."""
 
-from collections.abc import Iterator
-
 import pytest
 import typer
-from typer.core import TyperGroup
 from typer.testing import CliRunner
 
-from lattice import __version__, errors, log
-from lattice.cli import main, options, output
+from lattice import __version__, errors
+from lattice.cli import main, options, output, shells
 from lattice.cli.options import Options
 from lattice.cli.output import Form, Result
+from tests.support import command_reference
 
-COMMANDS = {
-    "call",
-    "config del",
-    "config get",
-    "config put",
-    "demo",
-    "get hosts",
-    "get inventory",
-    "get links",
-    "host",
-    "link del",
-    "link put",
-    "link query",
-    "scale component",
-    "start component",
-    "start provider",
-    "stop component",
-    "stop host",
-    "stop provider",
-    "up",
-}
+COMMANDS = {listed.name: listed for listed in command_reference.commands()}
 
 
-def leaves(group: TyperGroup, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every command with its epilog, by its full name."""
-    for name, command in group.commands.items():
-        if isinstance(command, TyperGroup):
-            yield from leaves(command, f"{prefix}{name} ")
-        else:
-            yield prefix + name, command.epilog or ""
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_an_example_of_itself(name: str) -> None:
+    assert COMMANDS[name].command.epilog.startswith(f"Example: lattice {name}")
 
 
-def tree() -> TyperGroup:
-    group = typer.main.get_command(main.build())
-    assert isinstance(group, TyperGroup)
-    return group
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_summary_of_one_line_and_says_more_below_it(name: str) -> None:
+    summary, *more = COMMANDS[name].command.help.split("\n\n")
+
+    assert 10 < len(summary) <= 100
+    assert summary.endswith(".")
+    assert "\n" not in summary
+    assert more
 
 
-def test_every_command_is_there_and_shows_an_example_of_itself() -> None:
-    found = dict(leaves(tree()))
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_argument_of_a_command_has_help(name: str) -> None:
+    without = [p.name for p in COMMANDS[name].command.params if not p.help and not p.hidden]
 
-    assert found.keys() == COMMANDS
-    for name, epilog in found.items():
-        assert epilog.startswith(f"Example: lattice {name}"), name
+    assert without == []
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_the_common_options(name: str) -> None:
     result = CliRunner().invoke(main.build(), [*name.split(), "--help"])
 
     assert result.exit_code == 0
-    for option in ("--nats", "--lattice", "--credentials", "--timeout-ms", "--output"):
-        assert option in result.output
+    taken = {parameter.name for parameter in COMMANDS[name].command.params}
+    # A command that needs no lattice does not say how to reach one.
+    assert taken >= (options.OFFLINE if "nats" not in taken else set(Options.__dataclass_fields__))
+
+
+def test_the_help_has_every_panel_in_its_order() -> None:
+    shown = CliRunner().invoke(main.build(), ["--help"]).output
+
+    found = [shown.index(f" {panel} ") for panel in main.PANELS]
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("name", ["get hosts", "help", "ctx new", "links query"])
+def test_help_of_a_command_is_what_it_shows_itself(name: str) -> None:
+    def shown(*arguments: str) -> str:
+        result = CliRunner().invoke(main.build(), arguments, prog_name=shells.PROGRAM)
+        assert result.exit_code == 0
+        return result.output
+
+    assert shown("help", *name.split()) == shown(*name.split(), "--help")
+
+
+def test_help_of_a_command_that_is_not_there_says_so() -> None:
+    result = CliRunner().invoke(main.build(), ["help", "get", "bogus"])
+
+    assert result.exit_code == 3
+    assert "'get bogus'" in result.output
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -80,13 +82,6 @@ def test_wrong_usage_has_status_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(main.build(), arguments).exit_code == 2
 
 
-@pytest.fixture
-def quiet_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the process's log as the tests have it."""
-    monkeypatch.setattr(log, "configure", lambda **_: None)
-
-
-@pytest.mark.usefixtures("quiet_log")
 def test_an_exception_that_nobody_foresaw_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     async def work() -> None:
         raise KeyError("surprise")
@@ -101,7 +96,6 @@ def test_an_exception_that_nobody_foresaw_is_one_line(capsys: pytest.CaptureFixt
     assert "LATTICE_DEBUG=1" in complaint
 
 
-@pytest.mark.usefixtures("quiet_log")
 def test_a_traceback_is_shown_to_those_who_ask(capsys: pytest.CaptureFixture[str]) -> None:
     async def work() -> None:
         raise errors.Denied("no")
@@ -112,7 +106,6 @@ def test_a_traceback_is_shown_to_those_who_ask(capsys: pytest.CaptureFixture[str
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("quiet_log")
 def test_a_result_is_printed_in_the_form_that_was_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -124,7 +117,6 @@ def test_a_result_is_printed_in_the_form_that_was_asked_for(
     assert capsys.readouterr().out == '{"success":true,"a":1}\n'
 
 
-@pytest.mark.usefixtures("quiet_log")
 def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     async def work() -> None:
         raise KeyboardInterrupt

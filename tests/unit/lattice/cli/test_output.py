@@ -84,6 +84,16 @@ def test_a_result_as_json_is_one_line_that_says_success(
     assert capsys.readouterr().out == '{"success":true,"hosts":[]}\n'
 
 
+def test_the_lines_of_a_table_end_with_what_can_be_seen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [("a", ""), ("b", "long name")]
+
+    output.show(Result(fields={}, text=[output.table(("Id", "Name"), rows)]), Form.TEXT)
+
+    assert capsys.readouterr().out == "Id  Name\na\nb   long name\n"
+
+
 def test_a_table_is_not_wrapped_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
