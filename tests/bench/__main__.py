@@ -1,4 +1,4 @@
-"""``python -m tests.bench [PART ...]``: engine, nats, http, control; all when none is named."""
+"""``python -m tests.bench [PART ...]``: every part when none is named; see ``PARTS``."""
 
 import asyncio
 import faulthandler
@@ -7,13 +7,14 @@ import sys
 import uvloop
 
 from lattice import log
-from tests.bench import control_plane, engine, http_actor, nats_echo, report
+from tests.bench import control_plane, engine, failover, http_actor, nats_echo, report
 
 PARTS = {
     "engine": engine.measure,
     "nats": nats_echo.measure,
     "http": http_actor.measure,
     "control": control_plane.measure,
+    "failover": failover.measure,
 }
 
 

@@ -35,7 +35,10 @@ async def child(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
 class BenchHost:
     """A host process and the means to command it."""
 
-    def __init__(self, bus: Bus, client: ControlClient, host_id: str) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, bus: Bus, client: ControlClient, host_id: str
+    ) -> None:
+        self.process = process
         self.bus = bus
         self.client = client
         self.id = host_id
@@ -68,7 +71,7 @@ async def host(nats_url: str, name: str) -> AsyncIterator[BenchHost]:
     """A host process that answers, on lattice ``default``."""
     command = (sys.executable, "-m", "host", "--nats", nats_url, "--name", name)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(child(*command, "--log-level", "error"))
+        process = await stack.enter_async_context(child(*command, "--log-level", "error"))
         bus = await Bus.connect(NatsSettings(servers=(nats_url,)), name="bench")
         stack.push_async_callback(bus.aclose)
         client = ControlClient(bus, "default")
@@ -77,7 +80,7 @@ async def host(nats_url: str, name: str) -> AsyncIterator[BenchHost]:
                 found := [h for h in await client.hosts(wait_s=0.2) if h.friendly_name == name]
             ):
                 continue
-        yield BenchHost(bus, client, found[0].id)
+        yield BenchHost(process, bus, client, found[0].id)
 
 
 async def wrk(url: str, *, connections: int, seconds: int) -> float:
