@@ -59,6 +59,8 @@ class Host:
         self._drain_s = limits.DRAIN_TIMEOUT_S
         self.ready = asyncio.Event()
         """Set once the host answers control requests."""
+        self._answers = False
+        """Whether control requests are heard, so that providers may be running."""
         self._reconciler: Reconciler | None = None
         self._engine: Engine
         self._actors: Actors
@@ -171,6 +173,7 @@ class Host:
                 host=self._host_figures,
                 actors=self._actors,
             ).open()
+            self._answers = True
             await server.open()
             stack.push_async_callback(server.aclose)
             self._start_heartbeat(beats, tasks)
@@ -219,13 +222,13 @@ class Host:
         """Pass on what the state's mirror saw; actors look links up at every call."""
         if self._reconciler is not None:
             self._reconciler.state_changed()
-        if self.ready.is_set():
+        if self._answers:
             self._providers.links_changed(difference)
 
     def configs_changed(self, _config_names: frozenset[str]) -> None:
         if self._reconciler is not None:
             self._reconciler.state_changed()
-        if self.ready.is_set():
+        if self._answers:
             self._providers.configs_changed()
 
     async def _connect(self, stack: AsyncExitStack, purpose: str) -> Bus:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from host.runtime import Host
 from host.supervise import supervisor
 from lattice import errors, limits, subjects
 from lattice.wire import control
@@ -149,6 +150,33 @@ async def test_links_reach_a_running_provider_as_they_change(
     await cluster.unlink("tester")
     refusal = await refused(cluster, errors.NoLink)
     assert "lattice link put tester bird test target" in refusal.text
+
+
+async def test_links_reach_a_provider_of_a_host_whose_reconciler_is_slow_to_open(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host answers as soon as it can, and forgets nothing that happens until it is ready."""
+    opened = asyncio.Event()
+
+    async def open_slowly(_host: Host, *_arguments: object) -> None:
+        await opened.wait()
+
+    monkeypatch.setattr(Host, "_open_reconciler", open_slowly)
+    starting = asyncio.ensure_future(cluster.start_hosts(1))
+    await eventually(lambda: cluster.hosts)
+    host = cluster.hosts[0]
+
+    async def answers() -> None:
+        while not await cluster.control.hosts(wait_s=0.1):
+            pass
+
+    async with asyncio.timeout(5):
+        await answers()
+    await cluster.start_provider("bird", KINDS[0], on=host)
+    await cluster.link("tester", "bird")
+    await told(cluster, links=["tester"])
+    opened.set()
+    await starting
 
 
 @both_kinds
