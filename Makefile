@@ -11,7 +11,7 @@ ARGS ?=
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml hatch_build.py host/engine/native.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,guests]'
 	@touch $@
@@ -20,7 +20,7 @@ demo: $(VENV)/.demo ## Two hosts, a counter, linked before your eyes (ARGS=--onc
 	@$(BIN)/lattice demo $(ARGS)
 
 # The demo needs neither the developers' tools nor a compiler.
-$(VENV)/.demo: pyproject.toml
+$(VENV)/.demo: pyproject.toml hatch_build.py host/engine/native.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]'
 	@touch $@

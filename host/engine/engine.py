@@ -22,14 +22,14 @@ import platform
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from host.engine import ffi, module, wapc, wasi
+from host.engine import ffi, module, native, steps, wapc, wasi
 from host.engine.cache import Cache, CacheUnusableError
 from host.engine.module import TABLE_ELEMENTS_MAX, Module
 from lattice import errors, limits
@@ -89,6 +89,8 @@ class EngineSettings:
     """How long ``load`` waits for the compiler."""
     worker_threads: int = os.cpu_count() or 1
     """Threads for guests that keep the CPU: one per core, so that two of them run in parallel."""
+    native: bool = True
+    """Whether calls take their steps in C, where that was built, instead of through ``ctypes``."""
     fuel: bool = False
     """Whether to count the instructions of every call; tight loops run 1.8 times slower."""
 
@@ -160,7 +162,13 @@ class Engine:
         self.waiting: collections.deque[None] = collections.deque()
         """One token per guest that waits for a worker; a worker that sees one makes room."""
         self.pointer = ffi.engine_new(_config(settings, self.instances_max))
-        self._linker, self._known = _link(self.pointer)
+        found = native.load(_DELEGATES, name_bytes_max=wapc.NAME_BYTES_MAX)
+        answered = found if settings.native else None
+        self.steps = answered.steps if answered is not None else steps.PYTHON
+        """How a call starts, goes on and ends."""
+        self._linker, self._known = _link(
+            self.pointer, answered.callbacks if answered is not None else {}
+        )
         self._cache = _open_cache(settings)
         self._slots: list[tuple[ffi.Slot, int]] = []
         self._modules: weakref.WeakValueDictionary[str, Module] = weakref.WeakValueDictionary()
@@ -259,7 +267,7 @@ class Engine:
         self.running -= 1
         self._slots.append((slot, base))
 
-    def offload(self, slices: Callable[[], bool]) -> concurrent.futures.Future[bool]:
+    def offload(self, slices: Callable[[], int]) -> concurrent.futures.Future[int]:
         """Run a guest's next slices in a worker thread; ``onload`` must follow."""
         self._busy += 1
         self._offloaded += 1
@@ -346,15 +354,29 @@ class Engine:
             self._modules[digest] = loading.result()
 
 
-def _link(engine: int) -> tuple[int, module.Signatures]:
-    """Make a linker with every host function, and the table of their signatures."""
+_DELEGATES = {name: callback for name, (_, _, callback) in wapc.FUNCTIONS.items()}
+
+
+def _link(engine: int, answered: Mapping[str, Any]) -> tuple[int, module.Signatures]:
+    """Make a linker with every host function, and the table of their signatures.
+
+    Those of the ABI that are ``answered`` are there instead of ours.
+    """
     linker = ffi.linker_new(engine)
     known: module.Signatures = {}
     tables = [(name, wapc.FUNCTIONS) for name in wapc.MODULES]
     tables.append((wasi.MODULE, wasi.FUNCTIONS))
     for home, functions in tables:
         for name, (parameters, results, callback) in functions.items():
-            ffi.linker_define(linker, home, name, parameters, results, callback)
+            ffi.linker_define(
+                linker,
+                home,
+                name,
+                parameters,
+                results,
+                answered.get(name, callback),
+                suspends=isinstance(callback, ffi.AsyncCallback),
+            )
             known[home, name] = ffi.signature(parameters, results)
     return linker, known
 

@@ -27,7 +27,7 @@ from typing import Final
 
 import structlog
 
-from host.engine import ffi, guest, traps, wasi
+from host.engine import guest, steps, traps, wapc, wasi
 from host.engine.guest import DEFAULT_LIMITS, CallLimits, Guest, HostCalls, Request
 from host.engine.module import TABLE_ELEMENTS_MAX, Module
 from lattice import errors, limits
@@ -38,16 +38,8 @@ log = structlog.get_logger()
 EXIT_PHASE: Final = b"_start"
 """The phase that a WASI program may leave through ``proc_exit(0)``."""
 
-_INSTANCE = ffi.offset("instance")
-_TRAP = ffi.offset("trap")
-_ERROR = ffi.offset("error")
-_FUNCTION_ITEM = ffi.offset("function_kind")
-_FUNCTION = ffi.offset("function")
-_MEMORY_ITEM = ffi.offset("memory_kind")
-_MEMORY = ffi.offset("memory")
-_ARGUMENTS = ffi.offset("argument_1_kind")
-_RESULT = ffi.offset("result_kind")
-_FUEL = ffi.offset("fuel")
+CLOCK_MONOTONIC: Final = time.CLOCK_MONOTONIC
+CLOCK_THREAD: Final = time.CLOCK_THREAD_CPUTIME_ID
 
 FUEL_MAX = 2**62
 """Fuel a metered call starts with: never runs out, the CPU budget is what ends it."""
@@ -59,23 +51,21 @@ class Execution:
     __slots__ = (
         "_awaiting",
         "_cancelled_driver",
+        "_cpu_ns",
         "_deadline",
         "_driver",
         "_ended",
         "_engine",
         "_error",
         "_fuel",
-        "_future",
         "_guest",
         "_host",
         "_host_calls",
         "_interrupted",
         "_memory_bytes",
         "_module",
-        "_phase",
-        "_slot",
+        "_started",
         "_stop",
-        "_store",
     )
 
     def __init__(
@@ -93,10 +83,7 @@ class Execution:
         self._host = host
         self._guest = Guest(operation.encode(), payload, limits)
         self._deadline = deadline
-        self._phase = -1
-        self._store = 0
-        self._future = 0
-        self._slot: ffi.Slot | None = None
+        self._started = False
         self._awaiting: Awaitable[bytes] | None = None
         self._driver: asyncio.Task[object] | None = None
         self._cancelled_driver = False
@@ -105,6 +92,7 @@ class Execution:
         self._error: errors.LatticeError | None = None
         self._interrupted: errors.LatticeError | None = None
         self._host_calls = 0
+        self._cpu_ns = 0
         self._memory_bytes = 0
         self._fuel: int | None = None
 
@@ -116,7 +104,7 @@ class Execution:
         to preempt them often, and are measured by the wall clock, ten times cheaper to read.
         """
         return Usage(
-            cpu_us=self._guest.cpu_ns // 1_000,
+            cpu_us=self._cpu_ns // 1_000,
             fuel=self._fuel,
             memory_bytes=self._memory_bytes,
             host_calls=self._host_calls,
@@ -128,34 +116,39 @@ class Execution:
         Raises nothing about the call: ``result`` does. When false, ``finish`` or ``abandon`` must
         follow: until then the instance keeps its place in the pool.
         """
-        assert self._phase == -1, "an execution runs once"
-        self._phase = 0
+        assert not self._started, "an execution runs once"
+        self._started = True
         engine = self._engine
         if (refusal := self._refusal()) is not None:
             self._ended = True
             self._error = refusal
             return True
         call = self._guest
-        slot, base = engine.take_slot()
-        slot.trap = slot.error = None
-        self._slot = slot
-        call.slot = base
-        self._store = store = ffi.store_new(engine.pointer, None, None)
-        call.context = context = ffi.store_context(store)
-        if call.limits.memory_bytes != engine.memory_bytes_max:
-            # Otherwise the place in the pool is the limit, and saying it again takes a microsecond.
-            ffi.store_limiter(store, call.limits.memory_bytes, TABLE_ELEMENTS_MAX, 1, 1, 1)
-        ffi.set_epoch_deadline(context, 1)
-        ffi.yield_on_epoch(context, 1)
-        if engine.fuel:
-            ffi.set_fuel(context, FUEL_MAX)
-        self._future = ffi.instantiate_async(
-            self._module.pointer, context, base + _INSTANCE, base + _TRAP, base + _ERROR
-        )
+        call.slot, call.base = slot, base = engine.take_slot()
+        slot.store = None
+        slot.response_bytes_max = call.limits.response_bytes
+        slot.request_bytes_max = call.limits.request_bytes
+        # Where it is the pool's own, a place in the pool is the limit, and saying it again takes
+        # a microsecond.
+        is_pools = call.limits.memory_bytes == engine.memory_bytes_max
         try:
-            self._advance()
+            self._enter()
+            state = engine.steps.start(
+                base,
+                self._module.program_address,
+                0 if is_pools else call.limits.memory_bytes,
+                TABLE_ELEMENTS_MAX,
+                FUEL_MAX if engine.fuel else 0,
+                call.operation,
+                len(call.operation),
+                call.payload,
+                len(call.payload),
+            )
+            engine.polling = False
+            self._advance(state)
         except BaseException:
             # Not the guest's doing: an interrupt from the keyboard, or a bug of ours.
+            engine.polling = False
             if not self._ended:
                 self._end(errors.Cancelled("the thread was interrupted"))
             raise
@@ -269,85 +262,86 @@ class Execution:
             return errors.MemoryExceeded(needed, allowed)
         return None
 
-    def _advance(self) -> None:
-        """Run the guest on this thread until it ends, waits, or has had its share of it."""
+    def _enter(self) -> None:
+        """Say whose guest this thread is about to run."""
+        engine = self._engine
+        # Before every step: serving a host call may have run other guests in between.
+        guest.running.guest = self._guest
+        engine.polls += 1
+        engine.polling = True
+        if engine.parked:
+            engine.unpark()
+
+    def _advance(self, state: int) -> None:
+        """Go on from a step's outcome, on this thread, until the guest ends, waits, or has had its
+        share of the thread.
+        """
         engine, call = self._engine, self._guest
-        turn_ends_ns = time.perf_counter_ns() + engine.turn_ns
-        while not self._ended:
-            # Set before every poll: serving a host call may have run other guests in between.
-            guest.running.guest = call
-            engine.polls += 1
-            engine.polling = True
-            if engine.parked:
-                engine.unpark()
-            began_ns = time.perf_counter_ns()
-            over = ffi.poll(self._future)
-            now_ns = time.perf_counter_ns()
-            engine.polling = False
-            call.cpu_ns += now_ns - began_ns
+        turn_ends_ns = 0
+        while True:
             if call.lines is not None:
                 self._deliver_lines()
-            if over:
-                self._next_phase()
-                continue
-            if call.request is not None and not self._serve(call.request):
+            if state == steps.WAITS:
+                now_ns = time.perf_counter_ns()
+                turn_ends_ns = turn_ends_ns or now_ns + engine.turn_ns
+                if call.slot.calling:
+                    self._read_request()
+                if call.request is not None and not self._serve(call.request):
+                    return
+                if self._ended or self._over_budget():
+                    return
+                if self._interrupted is not None:
+                    self._end(self._interrupted)
+                    return
+                if now_ns > turn_ends_ns:
+                    return
+            elif not self._settle(state):
                 return
-            if self._ended or self._over_budget():
-                return
-            if self._interrupted is not None:
-                self._end(self._interrupted)
-            elif now_ns > turn_ends_ns:
-                return
+            state = self._run()
 
-    def _next_phase(self) -> None:
-        """Begin what comes after a phase that is over, or end the call."""
-        slot, call = self._slot, self._guest
-        assert slot is not None
-        ffi.future_delete(self._future)
-        self._future = 0
-        entries = self._module.entries
-        if slot.trap is not None or slot.error is not None:
-            left = self._phase > 0 and entries[self._phase - 1] == EXIT_PHASE
-            if not (left and call.exit_code == 0):
-                self._end(traps.explain(slot, call))
-                return
-            traps.take(slot)
-            call.fault = ""
-            call.exit_code = None
-        base, context = call.slot, call.context
-        if self._phase == 0:
-            ffi.export_get(context, base + _INSTANCE, b"memory", 6, base + _MEMORY_ITEM)
-            call.memory = base + _MEMORY
-        elif self._phase == len(entries):
-            self._conclude(slot.result)
-            return
-        name = entries[self._phase]
-        self._phase += 1
-        ffi.export_get(context, base + _INSTANCE, name, len(name), base + _FUNCTION_ITEM)
-        if self._phase == len(entries):
-            slot.argument_1_kind = slot.argument_2_kind = slot.result_kind = 0
-            slot.argument_1[0] = len(call.operation)
-            slot.argument_2[0] = len(call.payload)
-            arguments, results = 2, 1
-        else:
-            arguments = results = 0
-        self._future = ffi.call_async(
-            context,
-            base + _FUNCTION,
-            base + _ARGUMENTS,
-            arguments,
-            base + _RESULT,
-            results,
-            base + _TRAP,
-            base + _ERROR,
+    def _run(self) -> int:
+        """Take the next step on this thread."""
+        self._enter()
+        state = self._engine.steps.run(
+            self._guest.base, self._module.program_address, CLOCK_MONOTONIC
         )
+        self._engine.polling = False
+        return state
+
+    def _settle(self, state: int) -> bool:
+        """End the call, which is over; true if only a program left through ``proc_exit(0)``."""
+        call = self._guest
+        if state == steps.DONE:
+            self._conclude(call.slot.result)
+            return False
+        begun = call.slot.phase
+        left = begun > 0 and self._module.entries[begun - 1] == EXIT_PHASE
+        if not (left and call.exit_code == 0):
+            self._end(traps.explain(call.slot, call))
+            return False
+        traps.take(call.slot)
+        call.fault = ""
+        call.exit_code = None
+        return True
+
+    def _read_request(self) -> None:
+        """Take the host call that was noted where the guest made it."""
+        call = self._guest
+        call.slot.calling = 0
+        call.host_error = None
+        wapc.read_request(call, call.pieces())
+        if call.request is None:
+            guest.resume(call, 0)
 
     def _conclude(self, result: int) -> None:
         call = self._guest
         if result == 0:
             said = call.error
             self._end(errors.ActorError(said or "it failed and gave no error text"))
-        elif call.response is None:
+            return
+        if call.slot.responded:
+            call.take_response()
+        if call.response is None:
             self._end(errors.ActorError("it reported success and gave no response"))
         else:
             self._end(None)
@@ -381,7 +375,7 @@ class Execution:
         self._awaiting = None
         slept = isinstance(self._guest.request, float)
         if not slept:
-            self._guest.host_response = response
+            self._guest.give_response(response)
         # WASI's success is 0 where waPC's is 1.
         guest.resume(self._guest, 0 if slept else 1)
 
@@ -405,7 +399,7 @@ class Execution:
             # A host call may have turned its cancellation into an error.
             self._end(self._interrupted)
         elif not self._over_budget() and back_on_loop and self._awaiting is None:
-            self._advance()
+            self._advance(self._run())
 
     async def _run_in_worker(self) -> bool:
         """Run slices in a worker thread; true when the guest did something that ends its exile.
@@ -441,43 +435,44 @@ class Execution:
             self._stop = False
         if self._guest.lines is not None:
             self._deliver_lines()
-        if done.result():
-            self._next_phase()
+        state = done.result()
+        if state != steps.WAITS:
+            self._settle(state)
             return True
+        if self._guest.slot.calling:
+            self._read_request()
         if self._guest.request is not None:
             self._serve(self._guest.request)
             return True
         return False
 
-    def _slices(self) -> bool:
-        """Poll in a worker thread; true when the phase is over."""
-        engine, call, future = self._engine, self._guest, self._future
+    def _slices(self) -> int:
+        """Run in a worker thread; gives the outcome of the last slice."""
+        engine, call, slot = self._engine, self._guest, self._guest.slot
         engine.waiting.pop()
         guest.running.guest = call
-        began_ns = time.thread_time_ns()
+        budget_ns = call.limits.cpu_time_s * 1e9
         while True:
-            over = ffi.poll(future)
-            now_ns = time.thread_time_ns()
-            call.cpu_ns += now_ns - began_ns
-            began_ns = now_ns
+            state = engine.steps.run(call.base, self._module.program_address, CLOCK_THREAD)
             if (
-                over
+                state != steps.WAITS
                 or self._stop
+                or slot.calling
                 or call.request is not None
                 or call.lines is not None
                 or engine.waiting
-                or call.cpu_ns > call.limits.cpu_time_s * 1e9
+                or slot.cpu_ns > budget_ns
                 or time.monotonic() >= self._deadline
             ):
                 guest.running.guest = guest.IDLE
-                return over
+                return state
 
     def _over_budget(self) -> bool:
         """End the call if it used up its CPU time."""
-        budget_s = self._guest.limits.cpu_time_s
-        if self._guest.cpu_ns <= budget_s * 1e9:
+        budget_s, cpu_ns = self._guest.limits.cpu_time_s, self._guest.slot.cpu_ns
+        if cpu_ns <= budget_s * 1e9:
             return False
-        self._end(errors.CpuExceeded(self._guest.cpu_ns // 1_000, round(budget_s * 1e6)))
+        self._end(errors.CpuExceeded(cpu_ns // 1_000, round(budget_s * 1e6)))
         return True
 
     def _deliver_lines(self) -> None:
@@ -512,20 +507,15 @@ class Execution:
         if self._awaiting is not None:
             _discard(self._awaiting)
             self._awaiting = None
-        if self._future:
-            ffi.future_delete(self._future)
-            self._future = 0
-        if call.memory:
-            self._memory_bytes = ffi.memory_size(call.context, call.memory)
-            call.memory = 0
-        if self._slot is not None:
+        if call.base:
+            slot, base = call.slot, call.base
+            engine.steps.end(base)
+            self._cpu_ns = slot.cpu_ns
+            self._memory_bytes = slot.memory_bytes
             if engine.fuel:
-                ffi.get_fuel(call.context, call.slot + _FUEL)
-                self._fuel = FUEL_MAX - self._slot.fuel
-            ffi.store_delete(self._store)
-            self._store = 0
-            engine.give_slot(self._slot, call.slot)
-            self._slot = None
+                self._fuel = slot.fuel
+            call.slot, call.base = guest.NOWHERE, 0
+            engine.give_slot(slot, base)
             engine.suspended.discard(self)
         if call.console is not None:
             wasi.flush_console(call)

@@ -49,11 +49,15 @@ class Continuation(ctypes.Structure):
     _fields_: ClassVar = [("callback", c_void_p), ("env", c_void_p), ("finalizer", c_void_p)]
 
 
-class Slot(ctypes.Structure):
-    """Everything the library writes to, or reads from later, during one call: one piece of memory.
+RESPONSE_BYTES = 4096
+"""Room in a slot for a response; a larger one is copied on its own."""
 
-    It belongs to one live call at a time and is reused by the next: allocating these eight
-    objects for every call cost more than instantiating the module.
+
+class Slot(ctypes.Structure):
+    """Everything that is read or written in C during one call: one piece of memory.
+
+    It belongs to one live call at a time and is reused by the next: allocating these objects for
+    every call cost more than instantiating the module. ``struct slot`` of ``native.c`` is the same.
     """
 
     _fields_: ClassVar = [
@@ -72,8 +76,58 @@ class Slot(ctypes.Structure):
         ("result", c_int32),
         ("result_rest", c_uint8 * 20),
         ("completed", c_uint64),  # the cell behind a continuation: a C string, empty or "\1"
-        ("fuel", c_uint64),
+        ("fuel", c_uint64),  # what the call may use; what it used, once it is over
+        ("store", c_void_p),
+        ("context", c_void_p),
+        ("future", c_void_p),
+        ("phase", c_uint64),  # functions begun so far; 0 while the instance is being made
+        ("cpu_ns", c_uint64),
+        ("operation", c_void_p),
+        ("payload", c_void_p),
+        ("operation_bytes", c_uint64),
+        ("payload_bytes", c_uint64),
+        ("requested", c_uint64),  # whether the guest took operation and payload
+        ("responded", c_uint64),  # whether its response is in this slot
+        ("response_bytes", c_uint64),
+        ("response_bytes_max", c_uint64),
+        ("calling", c_uint64),  # whether ``request`` names the host call that the guest waits for
+        ("request_bytes_max", c_uint64),
+        ("request", c_uint32 * 8),  # pointers and lengths of its four parts
+        ("results", c_void_p),  # where the result of that host call goes
+        ("host_response", c_char_p),
+        ("host_response_bytes", c_uint64),
+        ("host_responded", c_uint64),  # whether there is one that the guest has not taken
+        ("memory_bytes", c_uint64),  # size of the memory at the call's end
+        ("response", c_uint8 * RESPONSE_BYTES),
     ]
+
+
+class Entry(ctypes.Structure):
+    """The name of an exported function."""
+
+    _fields_: ClassVar = [("name", c_char_p), ("name_bytes", c_uint64)]
+
+
+class Program(ctypes.Structure):
+    """A module that was linked, and the functions to run on an instance of it, in order."""
+
+    _fields_: ClassVar = [
+        ("engine", c_void_p),
+        ("module", c_void_p),  # wasmtime_instance_pre_t
+        ("entries", ctypes.POINTER(Entry)),
+        ("entries_count", c_uint64),
+    ]
+
+
+def program(engine: Address, module: Address, entries: Sequence[bytes]) -> Program:
+    """Put a program together; it keeps the names, and neither engine nor module."""
+    names = (Entry * len(entries))(*(Entry(name, len(name)) for name in entries))
+    return Program(engine, module, names, len(entries))
+
+
+def symbol(name: str) -> Address:
+    """Address of one of the library's functions."""
+    return ctypes.cast(_brief[name], c_void_p).value or 0
 
 
 def offset(field: str) -> int:
@@ -463,11 +517,14 @@ def linker_define(
     parameters: Sequence[str],
     results: Sequence[str],
     callback: Any,
+    *,
+    suspends: bool,
 ) -> None:
-    """Put a host function behind an import; ``callback`` must outlive the linker's instances."""
-    define = _linker_define_unchecked
-    if isinstance(callback, AsyncCallback):
-        define = _linker_define_async
+    """Put a host function behind an import; ``callback`` must outlive the linker's instances.
+
+    It is the callback or its address; one that ``suspends`` is shaped as an ``AsyncCallback``.
+    """
+    define = _linker_define_async if suspends else _linker_define_unchecked
     values = {I32: wasmtime.ValType.i32, I64: wasmtime.ValType.i64}
     kind = wasmtime.FuncType(
         [values[each]() for each in parameters], [values[each]() for each in results]

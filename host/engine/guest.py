@@ -77,14 +77,16 @@ class GuestFault(Exception):
     """The guest broke the rules of its ABI: it traps, with this text as the reason."""
 
 
+NOWHERE = ffi.Slot()
+"""Stands for the slot of a call that has none yet, or no more."""
+
+
 class Guest:
     """State of one call as its guest sees it."""
 
     __slots__ = (
-        "completed",
+        "base",
         "console",
-        "context",
-        "cpu_ns",
         "error",
         "exit_code",
         "failure",
@@ -94,14 +96,11 @@ class Guest:
         "limits",
         "lines",
         "lines_left",
-        "memory",
         "operation",
         "oversize",
         "payload",
         "request",
-        "requested",
         "response",
-        "result",
         "slot",
     )
 
@@ -109,28 +108,25 @@ class Guest:
         self.operation = operation
         self.payload = payload
         self.limits = limits
-        self.slot: Address = 0
-        self.context: Address = 0
-        self.memory: Address = 0
-        """Address of the memory's handle in the slot; 0 while instantiation has not ended."""
-        self.requested = False
+        self.slot = NOWHERE
+        """What is shared with the library while the call runs."""
+        self.base: Address = 0
+        """Its address."""
         self.response: bytes | None = None
+        """A response that had no room in the slot."""
         self.oversize = 0
         """Size of a response that was over its limit."""
         self.error: str | None = None
-        self.host_response: bytes | None = None
+        self.host_response = b""
+        """Keeps alive what the slot refers to."""
         self.host_error: bytes | None = None
         self.request: Request | float | None = None
         """What the guest is suspended for: a host call, or seconds to sleep."""
-        self.result: Address = 0
-        """Where the pending host call's result goes."""
-        self.completed: Address = 0
         self.exit_code: int | None = None
         self.fault = ""
         """Why a host function made the guest trap."""
         self.failure: BaseException | None = None
         """What went wrong in a host function of ours."""
-        self.cpu_ns = 0
         self.lines: list[tuple[str, str]] | None = None
         self.lines_left = limits.log_lines
         self.console: dict[int, bytearray] | None = None
@@ -149,22 +145,49 @@ class Guest:
         Raises:
             GuestFault: there is no room for one of them.
         """
-        memory = self.memory or self._memory_before_start(caller)
-        size = ffi.memory_size(self.context, memory)
+        context, memory = self.slot.context, self._memory(caller)
+        size = ffi.memory_size(context, memory)
         for pointer, content in pieces:
             if pointer + len(content) > size:
                 raise _outside(function, pointer, len(content), size)
-        data = ffi.memory_data(self.context, memory)
+        data = ffi.memory_data(context, memory)
         for pointer, content in pieces:
             ctypes.memmove(data + pointer, content, len(content))
 
     def at(self, caller: Address, function: str, pointer: int, length: int) -> Address:
         """Give the address of a piece of memory, valid until the guest runs again."""
-        memory = self.memory or self._memory_before_start(caller)
-        size = ffi.memory_size(self.context, memory)
+        context, memory = self.slot.context, self._memory(caller)
+        size = ffi.memory_size(context, memory)
         if pointer + length > size:
             raise _outside(function, pointer, length, size)
-        return ffi.memory_data(self.context, memory) + pointer
+        return ffi.memory_data(context, memory) + pointer
+
+    def memory_size(self) -> int:
+        """Bytes of its memory now; 0 while the instance is being made."""
+        slot = self.slot
+        return ffi.memory_size(slot.context, self.base + MEMORY) if slot.phase else 0
+
+    def pieces(self) -> list[bytes]:
+        """Copy what the guest's host call names: binding, namespace, operation, payload.
+
+        That they lie within the memory was seen when it was called; it is suspended since.
+        """
+        data = ffi.memory_data(self.slot.context, self.base + MEMORY)
+        places = self.slot.request[:]
+        return [
+            ctypes.string_at(data + places[index], places[index + 1]) for index in range(0, 8, 2)
+        ]
+
+    def take_response(self) -> None:
+        """Copy the response out of the slot."""
+        self.response = ctypes.string_at(self.base + RESPONSE, self.slot.response_bytes)
+
+    def give_response(self, response: bytes) -> None:
+        """Put the answer to its host call where the guest can take it."""
+        slot = self.slot
+        self.host_response = slot.host_response = response
+        slot.host_response_bytes = len(response)
+        slot.host_responded = 1
 
     def log(self, level: str, text: str) -> None:
         """Keep a line for the host, cut to size; past the limit it is only counted."""
@@ -178,12 +201,13 @@ class Guest:
             self.lines = []
         self.lines.append((level, text))
 
-    def _memory_before_start(self, caller: Address) -> Address:
-        # A module's start section runs inside instantiation, before its exports can be asked for.
-        found = ffi.caller_export_get(caller, b"memory", 6, self.slot + MEMORY_ITEM)
-        if not found:
-            raise GuestFault("the module exports no memory")
-        return self.slot + MEMORY
+    def _memory(self, caller: Address) -> Address:
+        if self.slot.phase == 0:
+            # A start section runs inside instantiation, before the exports can be asked for.
+            found = ffi.caller_export_get(caller, b"memory", 6, self.base + MEMORY_ITEM)
+            if not found:
+                raise GuestFault("the module exports no memory")
+        return self.base + MEMORY
 
 
 def _outside(function: str, pointer: int, length: int, size: int) -> GuestFault:
@@ -194,6 +218,7 @@ def _outside(function: str, pointer: int, length: int, size: int) -> GuestFault:
 
 MEMORY_ITEM = ffi.offset("memory_kind")
 MEMORY = ffi.offset("memory")
+RESPONSE = ffi.offset("response")
 _COMPLETED = ffi.offset("completed")
 
 
@@ -253,7 +278,7 @@ def suspending(function: HostFunction) -> Any:
     ) -> None:
         guest = running.guest
         # First of all: a continuation left empty aborts the process.
-        cell = guest.slot + _COMPLETED
+        cell = guest.base + _COMPLETED
         ends = continuation[0]
         ends.callback = ffi.STRLEN
         ends.env = cell
@@ -262,7 +287,7 @@ def suspending(function: HostFunction) -> Any:
         try:
             result = function(guest, caller, words)
             if guest.request is not None:
-                guest.result = results
+                guest.slot.results = results
                 completed = 0
             else:
                 ctypes.memmove(results, bytes(8) + (result or 0).to_bytes(8, "little"), 16)
@@ -280,5 +305,5 @@ def suspending(function: HostFunction) -> Any:
 def resume(guest: Guest, result: int) -> None:
     """Give a suspended guest its result: the next poll runs it on."""
     guest.request = None
-    ctypes.memmove(guest.result, ffi.RESULT_1 if result else ffi.RESULT_0, 16)
-    ctypes.memmove(guest.slot + _COMPLETED, b"\1", 1)
+    ctypes.memmove(guest.slot.results, ffi.RESULT_1 if result else ffi.RESULT_0, 16)
+    guest.slot.completed = 1

@@ -1,5 +1,6 @@
 """A module that was compiled, found acceptable, and had its imports resolved."""
 
+import ctypes
 import hashlib
 import re
 import weakref
@@ -41,7 +42,8 @@ class Module:
         "exports",
         "imports",
         "memory_bytes_min",
-        "pointer",
+        "program",
+        "program_address",
         "size",
     )
 
@@ -49,8 +51,6 @@ class Module:
         self, engine: "Engine", *, digest: str, size: int, types: ffi.ModuleTypes, pointer: int
     ) -> None:
         self.engine = engine
-        self.pointer = pointer
-        """The library's ``wasmtime_instance_pre_t``."""
         self.digest = digest
         """SHA-256 of the module's bytes, in hex."""
         self.size = size
@@ -67,6 +67,9 @@ class Module:
         starts = [name.encode() for name in wapc.STARTS if name in types.functions]
         self.entries = (*starts, wapc.ENTRY.encode())
         """Functions run on each instance, in order; the last is the call."""
+        self.program = ffi.program(engine.pointer, pointer, self.entries)
+        self.program_address = ctypes.addressof(self.program)
+        """What ``steps`` are given of it."""
         weakref.finalize(self, ffi.instance_pre_delete, pointer).atexit = False
 
 

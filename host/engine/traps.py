@@ -53,7 +53,7 @@ def explain(slot: ffi.Slot, call: Guest) -> errors.LatticeError:
     if any(sign in trap.message for sign in POOL_FULL):
         return errors.Overloaded("the host has no room for another instance")
     limit = call.limits.memory_bytes
-    memory_bytes = ffi.memory_size(call.context, call.memory) if call.memory else 0
+    memory_bytes = call.memory_size()
     if call.oversize:
         # Not ``payload_too_large``, which says that nothing was executed.
         size, allowed = call.oversize, call.limits.response_bytes

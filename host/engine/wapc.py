@@ -5,6 +5,7 @@ stricter: a request is handed out once, and asking for a host response or host e
 there traps. The guest allocates all of its memory; calls on an instance are strictly serial.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from host.engine import ffi, guest
@@ -32,9 +33,9 @@ LOG_BYTES_MAX = 4 * limits.LOG_LINE_CHARS
 
 
 def _guest_request(call: Guest, caller: Address, words: Words) -> None:
-    if call.requested:
+    if call.slot.requested:
         raise GuestFault("__guest_request: the request was taken already")
-    call.requested = True
+    call.slot.requested = 1
     pieces = (words[0], call.operation), (words[4], call.payload)
     call.write(caller, "__guest_request", *pieces)
 
@@ -45,6 +46,7 @@ def _guest_response(call: Guest, caller: Address, words: Words) -> None:
         call.oversize = length
         raise GuestFault(f"__guest_response: {length} bytes are over the limit")
     call.response = call.read(caller, "__guest_response", words[0], length)
+    call.slot.responded = 0
 
 
 def _guest_error(call: Guest, caller: Address, words: Words) -> None:
@@ -55,15 +57,14 @@ def _guest_error(call: Guest, caller: Address, words: Words) -> None:
 
 
 def _host_response_len(call: Guest, _caller: Address, _words: Words) -> int:
-    return len(call.host_response or b"")
+    return call.slot.host_response_bytes if call.slot.host_responded else 0
 
 
 def _host_response(call: Guest, caller: Address, words: Words) -> None:
-    response = call.host_response
-    if response is None:
+    if not call.slot.host_responded:
         raise GuestFault("__host_response: there is none")
-    call.host_response = None
-    call.write(caller, "__host_response", (words[0], response))
+    call.slot.host_responded = 0
+    call.write(caller, "__host_response", (words[0], call.host_response))
 
 
 def _host_error_len(call: Guest, _caller: Address, _words: Words) -> int:
@@ -87,34 +88,35 @@ def _console_log(call: Guest, caller: Address, words: Words) -> None:
 
 def _host_call(call: Guest, caller: Address, words: Words) -> int:
     # An argument is a wasmtime_val_t here: a kind of 8 bytes, then the value, 32 bytes in all.
-    call.host_response = call.host_error = None
-    names = []
-    for index in (2, 18, 34):
-        pointer, length = words[index], words[index + 8]
+    call.host_error = None
+    call.slot.host_responded = 0
+    # An argument is a wasmtime_val_t here: a kind of 8 bytes, then the value, 32 bytes in all.
+    places = [(words[index], words[index + 8]) for index in (2, 18, 34, 50)]
+    for pointer, length in places:
         call.at(caller, "__host_call", pointer, length)
-        if length > NAME_BYTES_MAX:
-            return _refuse(call, f"invalid_request: a name of {length} bytes in a host call")
-        names.append(call.read(caller, "__host_call", pointer, length))
-    pointer, length = words[50], words[58]
-    call.at(caller, "__host_call", pointer, length)
+    *names, (_, length) = places
+    if (longest := max(length for _, length in names)) > NAME_BYTES_MAX:
+        call.host_error = f"invalid_request: a name of {longest} bytes in a host call".encode()
+        return 0
     if length > call.limits.request_bytes:
-        limit = call.limits.request_bytes
-        return _refuse(
-            call,
-            f"payload_too_large: the payload is {length} bytes, over the limit of {limit}",
-        )
-    payload = call.read(caller, "__host_call", pointer, length)
+        call.host_error = (
+            f"payload_too_large: the payload is {length} bytes,"
+            f" over the limit of {call.limits.request_bytes}"
+        ).encode()
+        return 0
+    read_request(
+        call, [call.read(caller, "__host_call", pointer, length) for pointer, length in places]
+    )
+    return 0
+
+
+def read_request(call: Guest, parts: Sequence[bytes]) -> None:
+    """Take a host call's binding, namespace, operation and payload, or note what is wrong."""
+    binding, namespace, operation, payload = parts
     try:
-        binding, namespace, operation = (name.decode() for name in names)
+        call.request = Request(binding.decode(), namespace.decode(), operation.decode(), payload)
     except UnicodeDecodeError:
-        return _refuse(call, "invalid_request: a name in a host call is not UTF-8")
-    call.request = Request(binding, namespace, operation, payload)
-    return 0
-
-
-def _refuse(call: Guest, text: str) -> int:
-    call.host_error = text.encode()
-    return 0
+        call.host_error = b"invalid_request: a name in a host call is not UTF-8"
 
 
 _TWO, _ONE, _NONE = (ffi.I32, ffi.I32), (ffi.I32,), ()

@@ -80,7 +80,8 @@ def _now_ns(call: Guest, clock: int) -> int | None:
             return time.monotonic_ns()
         case 2 | 3:
             # What the call used up to its current slice: enough for the programs that ask.
-            return call.cpu_ns
+            cpu_ns: int = call.slot.cpu_ns
+            return cpu_ns
         case _:
             return None
 

@@ -2,15 +2,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from host.engine import Engine, EngineSettings, Module
+from host.engine import Engine, EngineSettings, Module, native, steps
 from tests.support.wat import actor
 
 Load = Callable[[str], Awaitable[Module]]
 
 
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=64))
+@pytest.fixture(params=["native", "ctypes"])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    """An engine whose calls take their steps in C, and one that needs no compiler."""
+    is_native = request.param == "native"
+    if is_native and not native.PATH.exists():
+        pytest.skip("the native part was not built: there is no C compiler")
+    engine = Engine(EngineSettings(instances_max=64, native=is_native))
+    assert (engine.steps is steps.PYTHON) is not is_native
     yield engine
     left = engine.statistics()
     engine.close()
