@@ -6,7 +6,7 @@ Failures leave here as ``lattice.errors``: ``Unavailable`` when the connection o
 
 from lattice.bus.account import Account, AccountFacts, ServerFacts, StreamFacts, Usage
 from lattice.bus.buckets import Bucket, Entry
-from lattice.bus.connection import Bus, Message, NatsSettings, Subscription
+from lattice.bus.connection import Bus, BusStatistics, Message, NatsSettings, Subscription
 from lattice.bus.objects import ObjectStore
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "AccountFacts",
     "Bucket",
     "Bus",
+    "BusStatistics",
     "Entry",
     "Message",
     "NatsSettings",

@@ -12,14 +12,97 @@ import structlog
 from nats.aio.client import PING_PROTO, Client, Srv
 from nats.aio.subscription import Subscription
 
+from lattice import limits
+from lattice.bus.drops import Drops
+
 log = structlog.get_logger()
 
 CANCEL_AGAIN_S = 0.05
 """After so long a reconnection that was cancelled is taken to have missed it."""
 
+OUTGOING_BYTES_MAX = 2 * limits.MIB
+"""Bytes on their way out before a publisher waits for the socket."""
+
+ROOM_CHECK_S = 0.002
+"""Between looks at whether the socket has taken them: a fast one takes so many in that time."""
+
 
 class StrictClient(Client):
     """A client that survives what strangers and a silent peer can do to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drops = Drops()
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a publisher has to wait until the socket has taken more."""
+        return self.is_connected and self._pending_data_size > OUTGOING_BYTES_MAX
+
+    @property
+    def outgoing_bytes(self) -> int:
+        """Bytes that the socket has not taken yet."""
+        writer = getattr(self._transport, "_io_writer", None)
+        held = 0 if writer is None else writer.transport.get_write_buffer_size()
+        return int(self._pending_data_size + held)
+
+    @property
+    def received(self) -> int:
+        """Grows with whatever arrives, be it a part of a message."""
+        return int(self.stats["in_bytes"] + self.stats["in_msgs"] + len(self._ps.buf))
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the tasks that read, write and ping still run."""
+        tasks = (self._reading_task, self._flusher_task, self._ping_interval_task)
+        return all(task is not None and not task.done() for task in tasks)
+
+    def wait_room(self) -> asyncio.Future[None]:
+        """Done when it is time to look again whether it is full; one timer serves all who wait."""
+        if self._room is None:
+            loop = asyncio.get_running_loop()
+            self._room = loop.create_future()
+            loop.call_later(ROOM_CHECK_S, self._look_again, self._room)
+        return self._room
+
+    def _look_again(self, room: asyncio.Future[None]) -> None:
+        self._room = None
+        room.set_result(None)
+
+    async def probe(self, subject: str | None) -> asyncio.Future[bool]:
+        """Send a message to ourselves, if we may, and a ping behind it, whose answer is returned.
+
+        It does not wait for room: whether the socket takes anything is what it is to find out.
+        """
+        if subject is not None:
+            await super().publish(subject)
+        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        await self._send_ping(pong)
+        return pong
+
+    async def replace(self) -> None:
+        """Give the connection up and make another one, with every subscription."""
+        await self._process_op_err(nats.errors.StaleConnectionError())
+
+    async def revive(self) -> list[str]:
+        """Start again what ended and should not have; returns what that was.
+
+        A cancellation inside a callback ends its subscription's task, and an error that is not one
+        of the network's ends the attempts to reconnect.
+        """
+        revived = []
+        for subscription in list(self._subs.values()):
+            task = subscription._wait_for_msgs_task  # noqa: SLF001 - nothing public tells
+            if task is not None and task.done() and not subscription._closed:  # noqa: SLF001
+                subscription._start(self._error_cb)  # noqa: SLF001
+                revived.append(f"subscription {subscription.subject}")
+        attempts: Any = self._reconnection_task
+        if self.is_reconnecting and (attempts is None or attempts.done()):
+            self._status = Client.CONNECTING
+            await super()._process_op_err(nats.errors.StaleConnectionError())
+            revived.append("reconnection")
+        return revived
 
     def abandon(self) -> None:
         """Give the socket up with everything that was still to be sent.
@@ -49,9 +132,14 @@ class StrictClient(Client):
     ) -> None:
         """Send now or not at all; its own would send after the reconnection.
 
+        Waits while the socket has much to take already, until the connection counts as lost.
+
         Raises:
             ConnectionReconnectingError: not connected.
         """
+        # Who reads must go on: it answers the server's flow control from between two messages.
+        while self.is_full and asyncio.current_task() is not self._reading_task:
+            await asyncio.shield(self.wait_room())
         if not self.is_connected:
             raise nats.errors.ConnectionReconnectingError
         await super().publish(subject, payload, reply, headers)
@@ -108,6 +196,12 @@ class StrictClient(Client):
         self._pongs.append(future or asyncio.get_running_loop().create_future())
         await self._send_command(PING_PROTO)
         await self._flush_pending()
+
+    async def _process_pong(self) -> None:
+        """Pass over an answer that nobody waits for any more; its own would stop reading."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_op_err(self, e: Exception) -> None:
         if self.is_connected:

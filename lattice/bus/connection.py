@@ -9,15 +9,19 @@ What nats-py leaves open and we don't (measured on 2.15 and 2.16):
 * A publisher that waits for a frozen socket would wait beyond its deadline, and the loss of such a
   connection would never be noticed; here neither outlives the other (see ``client``).
 * After 60 attempts a connection would close for good; here it tries for ever.
-* A subscription's callback runs one message at a time, and a cancellation inside it ends the
-  subscription; callbacks here only decide and hand over, so they never wait.
+* A subscription's callback runs one message at a time; callbacks here only decide and hand over, so
+  they never wait. A cancellation inside one ends the subscription; here it is started again.
+* A connection may count as connected and hear nothing; here each is probed and replaced (see
+  ``liveness``).
 """
 
 import asyncio
 import base64
+import re
 import ssl
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -29,9 +33,12 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from lattice import errors, limits
+from lattice.aio.tasks import TaskGroup
+from lattice.bus import liveness
 from lattice.bus.account import Account, ServerFacts
 from lattice.bus.buckets import Bucket, open_bucket
 from lattice.bus.client import StrictClient
+from lattice.bus.liveness import Fault, Liveness, Look
 from lattice.bus.objects import ObjectStore, open_objects
 
 log = structlog.get_logger()
@@ -39,24 +46,21 @@ log = structlog.get_logger()
 CONNECT_TIMEOUT_S = 5.0
 """From dialling to a working connection; a server may accept and then stay silent."""
 
-PING_INTERVAL_S = 3
-"""Between our pings to the server; with ``PINGS_MAX`` lost ones the connection counts as gone."""
-
-PINGS_MAX = 2
+NEVER_S = 10 * 365 * 86_400
+"""The client's own pings would end a connection whose answers are only late; ours don't."""
 
 RECONNECT_WAIT_S = 0.25
 """Pause between attempts to reconnect; a restarted server must be found at once."""
-
-OUTGOING_BYTES_MAX = 2 * limits.MIB
-"""Bytes on their way out before a publisher waits for the socket."""
-
-ROOM_CHECK_S = 0.002
-"""Between looks at whether the socket has taken them: a fast one takes so many in that time."""
 
 SUBSCRIPTION_MESSAGES_MAX = 65_536
 """Messages one subscription may hold that its callback has not seen; beyond it they are dropped."""
 
 SUBSCRIPTION_BYTES_MAX = 128 * limits.MIB
+
+_PROBE = "probe"
+"""Last token of a probe's subject; those of requests' inboxes are numbers in hex."""
+
+_FORBIDDEN = re.compile(r'permissions violation for publish to "([^"]+)"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +101,46 @@ class Message(Protocol):
     def headers(self) -> dict[str, str] | None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusStatistics:
+    """One connection, since it was made. What is counted only grows."""
+
+    connected: bool
+    server: str
+    """Name of the server at the other end, or of the last one."""
+    round_trip_s: float | None
+    """Of the last probe that came back."""
+    reconnects: int
+    replaced: int
+    """Times that a probe found it deaf and had it made anew; these are reconnects as well."""
+    replaced_for: str
+    """The last reason."""
+    revived: int
+    """Subscriptions, and attempts to reconnect, that had ended and were started again."""
+    subscriptions: int
+    pending: int
+    """Requests that wait for an answer."""
+    outgoing_bytes: int
+    dropped: int
+    """Messages that their subscription had no room for."""
+    dropped_by_subject: Mapping[str, int]
+
+
 class Subscription:
     """Interest in a subject; ends with ``unsubscribe`` or ``drain``, or with its bus."""
 
     def __init__(self, client: StrictClient, inner: Any) -> None:
         self._client = client
-        self._inner = inner
+        self.inner = inner
+        """The client's own."""
 
     async def unsubscribe(self) -> None:
         """Stop at once; messages not yet handed to the callback are lost. Safe to call twice."""
-        await self._end(self._inner.unsubscribe)
+        await self._end(self.inner.unsubscribe)
 
     async def drain(self) -> None:
         """Stop receiving, and return when the callback has seen everything that had arrived."""
-        await self._end(self._inner.drain)
+        await self._end(self.inner.drain)
 
     async def _end(self, end: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -120,22 +150,35 @@ class Subscription:
             return
         finally:
             # Should the server not have heard of it, a reconnection must not renew the interest.
-            self._client.forget(self._inner)
+            self._client.forget(self.inner)
 
 
 class Bus:
     """A connection to NATS. Make one with ``connect``; close it with ``aclose``."""
 
-    def __init__(self, client: StrictClient, settings: NatsSettings) -> None:
+    def __init__(self, client: StrictClient, settings: NatsSettings, *, name: str) -> None:
         self._client = client
         self._settings = settings
+        self._name = name
         self._jetstream: JetStreamContext = client.jetstream(timeout=limits.STATE_TIMEOUT_S)
         self._inbox = client.new_inbox()
-        self._pending: dict[str, asyncio.Future[Msg]] = {}
+        self._answers: Subscription
+        self._probe_subject = f"{self._inbox}.{_PROBE}"
+        self._probe_forbidden = False
+        self._pending: dict[str, tuple[asyncio.Future[Msg], str]] = {}
+        """Answers to come, and the subject each was asked on, by the last token of its inbox."""
         self._next_token = 0
         self._closing = False
         self._reconnected: list[Callable[[], None]] = []
-        self._room: asyncio.Future[None] | None = None
+        self._tasks = TaskGroup(f"bus {name}")
+        self._liveness = Liveness()
+        self._replaced = 0
+        self._replaced_for = ""
+        self._revived = 0
+        self._drops_told = 0
+        self._echoed_at = 0.0
+        """When a probe last came back, on the loop's clock."""
+        self._round_trip_s: float | None = None
 
     @classmethod
     async def connect(cls, settings: NatsSettings, *, name: str) -> Self:
@@ -159,6 +202,13 @@ class Bus:
                 bus._found()
 
         async def on_error(error: Exception) -> None:
+            if isinstance(error, nats.errors.SlowConsumerError):
+                # Told in sum: there may be thousands a second.
+                client.drops.note(error.sub.subject, error.sub)
+                return
+            if bus is not None and (found := _FORBIDDEN.search(str(error))) is not None:
+                bus._refuse(found[1])
+                return
             # While disconnected, every attempt to reconnect fails with one of these.
             report = log.warning if bus is not None and bus.is_connected else log.debug
             report("nats reported an error", connection=name, error=str(error) or repr(error))
@@ -168,8 +218,7 @@ class Bus:
             "error_cb": on_error,
             "disconnected_cb": on_disconnect,
             "reconnected_cb": on_reconnect,
-            "ping_interval": PING_INTERVAL_S,
-            "max_outstanding_pings": PINGS_MAX,
+            "ping_interval": NEVER_S,
             "reconnect_time_wait": RECONNECT_WAIT_S,
             "max_reconnect_attempts": -1,
             "connect_timeout": CONNECT_TIMEOUT_S,
@@ -177,8 +226,9 @@ class Bus:
             "pending_size": 1024 * limits.MIB,
         } | _credentials(settings)
         client = await _connect_once(settings, options)
-        bus = cls(client, settings)
+        bus = cls(client, settings, name=name)
         await bus._open_inbox()
+        bus._tasks.guard(bus._watch, name=f"watch {name}")
         return bus
 
     @property
@@ -210,6 +260,23 @@ class Bus:
     def settings(self) -> NatsSettings:
         return self._settings
 
+    def statistics(self) -> BusStatistics:
+        client = self._client
+        return BusStatistics(
+            connected=self.is_connected,
+            server=self.server.name,
+            round_trip_s=self._round_trip_s,
+            reconnects=int(client.stats["reconnects"]),
+            replaced=self._replaced,
+            replaced_for=self._replaced_for,
+            revived=self._revived,
+            subscriptions=len(client._subs),  # noqa: SLF001 - offered nowhere else
+            pending=len(self._pending),
+            outgoing_bytes=client.outgoing_bytes,
+            dropped=client.drops.total,
+            dropped_by_subject=dict(client.drops.by_subject),
+        )
+
     def on_reconnect(self, notice: Callable[[], None]) -> None:
         """Have ``notice`` called after each reconnection: what was missed must be asked for."""
         self._reconnected.append(notice)
@@ -230,8 +297,6 @@ class Bus:
             Unavailable: not connected.
             PayloadTooLarge: over the server's ``max_payload``.
         """
-        while self._is_full:
-            await asyncio.shield(self._wait_room())
         await self._publish(subject, payload, reply, headers)
 
     async def _publish(
@@ -260,6 +325,7 @@ class Bus:
 
         Raises:
             NotRunning: nobody listens there.
+            Denied: NATS does not permit us to ask there.
             DeadlineExceeded: no answer in time.
             Unavailable: the connection is, or was in the meantime, lost.
         """
@@ -271,11 +337,11 @@ class Bus:
         self._next_token += 1
         token = f"{self._next_token:x}"
         answer: asyncio.Future[Msg] = loop.create_future()
-        self._pending[token] = answer
+        self._pending[token] = answer, subject
         timer = loop.call_at(deadline, _expire, answer)
         try:
-            while self._is_full and not answer.done():
-                await asyncio.wait((answer, self._wait_room()), return_when=FIRST_COMPLETED)
+            while self._client.is_full and not answer.done():
+                await asyncio.wait((answer, self._client.wait_room()), return_when=FIRST_COMPLETED)
             if not answer.done():
                 await self._publish(subject, payload, f"{self._inbox}.{token}", headers)
             message = await answer
@@ -390,6 +456,7 @@ class Bus:
         if self._closing:
             return
         self._closing = True
+        await self._tasks.aclose()
         try:
             await self.flush()
         except errors.Unavailable:
@@ -399,42 +466,109 @@ class Bus:
         await self._client.close()
 
     async def _open_inbox(self) -> None:
-        await self.subscribe(f"{self._inbox}.*", self._on_answer)
+        self._answers = await self.subscribe(f"{self._inbox}.*", self._on_answer)
 
     async def _on_answer(self, message: Message) -> None:
-        answer = self._pending.get(message.subject.rpartition(".")[2])
+        token = message.subject.rpartition(".")[2]
+        waiting = self._pending.get(token)
         # None: its caller gave up, or somebody answered twice. The late answer is dropped.
-        if answer is not None and not answer.done():
-            answer.set_result(message)  # type: ignore[arg-type]
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(message)  # type: ignore[arg-type]
+        elif token == _PROBE:
+            self._echoed_at = asyncio.get_running_loop().time()
 
-    @property
-    def _is_full(self) -> bool:
-        return self._client.is_connected and self._client.pending_data_size > OUTGOING_BYTES_MAX
+    async def _watch(self) -> None:
+        """Probe the connection for ever, and replace it when it turns out to be deaf."""
+        while True:
+            for what in await self._client.revive():
+                self._revived += 1
+                log.error("started again what had ended", connection=self._name, what=what)
+            self._report_drops()
+            if self.is_connected:
+                fault = await self._probe()
+                if fault is not None:
+                    await self._replace(fault)
+            else:
+                self._liveness.start_over()
+                await asyncio.sleep(liveness.PROBE_INTERVAL_S)
 
-    def _wait_room(self) -> asyncio.Future[None]:
-        """Done when it is time to look again; one timer serves all who wait."""
-        if self._room is None:
-            loop = asyncio.get_running_loop()
-            self._room = loop.create_future()
-            loop.call_later(ROOM_CHECK_S, self._look_again, self._room)
-        return self._room
+    async def _probe(self) -> Fault | None:
+        """Send a probe, and look after one interval what became of it."""
+        client, inbox = self._client, self._answers.inner
+        reconnects, drops = client.stats["reconnects"], client.drops.of(inbox)
+        began = asyncio.get_running_loop().time()
+        pong = None
+        # Lost while it was sent: then there is nothing to judge.
+        with suppress(nats.errors.Error, OSError):
+            pong = await client.probe(None if self._probe_forbidden else self._probe_subject)
+        await asyncio.sleep(liveness.PROBE_INTERVAL_S)
+        if pong is None or not self.is_connected or client.stats["reconnects"] != reconnects:
+            self._liveness.start_over()
+            return None
+        echoed = self._echoed_at >= began
+        if echoed:
+            self._round_trip_s = self._echoed_at - began
+        return self._liveness.judge(
+            Look(
+                working=client.is_working,
+                echoed=echoed,
+                passed=pong.done(),
+                handled=inbox.pending_msgs == 0 and client.drops.of(inbox) == drops,
+                received=client.received,
+            )
+        )
 
-    def _look_again(self, room: asyncio.Future[None]) -> None:
-        self._room = None
-        room.set_result(None)
+    async def _replace(self, fault: Fault) -> None:
+        self._replaced += 1
+        self._replaced_for = fault.value
+        self._liveness.start_over()
+        log.error(
+            "a nats connection is deaf; making another one",
+            connection=self._name,
+            cause=fault.value,
+        )
+        await self._client.replace()
+
+    def _report_drops(self) -> None:
+        drops = self._client.drops
+        if (count := drops.total - self._drops_told) > 0:
+            self._drops_told = drops.total
+            log.warning(
+                "messages were dropped: their subscription had no room for them",
+                connection=self._name,
+                count=count,
+                by_subject=dict(drops.by_subject),
+            )
 
     def _lost(self) -> None:
         if not self._closing:
-            log.warning("nats connection lost", server=self._settings.public_url)
+            log.warning(
+                "nats connection lost", connection=self._name, server=self._settings.public_url
+            )
         self._fail_pending("the connection to NATS was lost")
 
     def _found(self) -> None:
-        log.info("nats connection restored", server=self._settings.public_url)
+        # What it may do may have changed meanwhile.
+        self._probe_forbidden = False
+        log.info("nats connection restored", connection=self._name, server=self.server.name)
         for notice in self._reconnected:
             notice()
 
+    def _refuse(self, subject: str) -> None:
+        """Fail the requests on a subject that NATS does not permit us; it says so in lower case."""
+        log.warning(
+            "NATS does not permit this user to publish", connection=self._name, subject=subject
+        )
+        if subject == self._probe_subject.lower():
+            self._probe_forbidden = True
+        for answer, asked in self._pending.values():
+            if asked.lower() == subject and not answer.done():
+                answer.set_exception(
+                    errors.Denied(f"NATS does not permit this user to publish on {asked}")
+                )
+
     def _fail_pending(self, text: str) -> None:
-        for answer in self._pending.values():
+        for answer, _ in self._pending.values():
             if not answer.done():
                 answer.set_exception(errors.Unavailable(text))
 

@@ -3,21 +3,26 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from lattice import errors, limits
-from lattice.bus import Bus, Message, NatsSettings
+from lattice.aio.tasks import TaskGroup
+from lattice.bus import Bus, Message, NatsSettings, liveness
+from lattice.bus import client as bus_client
 from lattice.bus import connection as bus_connection
+from lattice.bus.liveness import Fault
 from lattice.bus.server import NatsServer
 from tests.support.configured_nats import Account, configured_nats
 from tests.support.eventually import eventually
 from tests.support.nats_server import connected, nats_server
 from tests.support.proxy import Proxy
 
-PING_INTERVAL_S = 0.2
+PROBE_INTERVAL_S = 0.2
 
 NOWHERE = "nats://127.0.0.1:1"
 """Nothing listens there."""
@@ -46,7 +51,7 @@ def port_of(server: NatsServer) -> int:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that notice a silent server in less than a second."""
-    monkeypatch.setattr(bus_connection, "PING_INTERVAL_S", PING_INTERVAL_S)
+    monkeypatch.setattr(liveness, "PROBE_INTERVAL_S", PROBE_INTERVAL_S)
 
 
 @pytest.fixture
@@ -440,7 +445,7 @@ class TestLosses:
         self, proxied: Bus, proxy: Proxy, lattice_name: str
     ) -> None:
         await proxied.subscribe(lattice_name, echo(proxied))
-        proxy.delay_s = PING_INTERVAL_S / 4
+        proxy.delay_s = PROBE_INTERVAL_S / 4
 
         for _ in range(8):
             await proxied.request(lattice_name, b"hi", deadline=by(5))
@@ -489,6 +494,246 @@ class TestLosses:
             await bus.aclose()
 
 
+async def stop_reading(bus: Bus, proxy: Proxy) -> None:
+    """As an error that nobody foresaw would: the client logs it, and reads no more."""
+    assert bus._client._reading_task is not None
+    bus._client._reading_task.cancel()
+
+
+async def stop_writing(bus: Bus, proxy: Proxy) -> None:
+    assert bus._client._flusher_task is not None
+    bus._client._flusher_task.cancel()
+
+
+async def swallow(bus: Bus, proxy: Proxy) -> None:
+    """What the server says is lost from now on, while the connection stays open."""
+    proxy.swallow()
+
+
+async def lose_interest(bus: Bus, proxy: Proxy) -> None:
+    """The server does not know of the subscription any more, and the client does."""
+    await bus._client._send_unsubscribe(bus._answers.inner._id)
+
+
+class TestDeafness:
+    @pytest.mark.parametrize(
+        ("deafen", "fault"),
+        [
+            pytest.param(stop_reading, Fault.STOPPED, id="it stopped to read"),
+            pytest.param(stop_writing, Fault.STOPPED, id="it stopped to write"),
+            pytest.param(swallow, Fault.SILENT, id="nothing arrives"),
+            pytest.param(lose_interest, Fault.UNROUTED, id="the server forgot a subscription"),
+        ],
+    )
+    async def test_a_deaf_connection_is_found_and_replaced(
+        self,
+        proxied: Bus,
+        proxy: Proxy,
+        bus: Bus,
+        lattice_name: str,
+        deafen: Callable[[Bus, Proxy], Awaitable[None]],
+        fault: Fault,
+    ) -> None:
+        await proxied.subscribe(lattice_name, echo(proxied))
+        mirror = (await proxied.bucket(lattice_name)).mirror(lambda _: None)
+        proxied.on_reconnect(mirror.resync)
+        tasks = TaskGroup("test")
+        tasks.guard(mirror.run, name="follow")
+        await mirror.synced.wait()
+        await eventually(lambda: proxied._liveness.proven)
+
+        await deafen(proxied, proxy)
+        assert proxied.is_connected
+        waiting = await failure(proxied.request(lattice_name, b"hi", deadline=by(3600)))
+
+        # What the deaf connection was asked fails with it, or was answered before it went.
+        assert waiting is None or isinstance(waiting, errors.Unavailable)
+        await eventually(lambda: proxied.statistics().replaced)
+        await eventually(lambda: proxied.is_connected)
+        assert (await proxied.request(lattice_name, b"hi", deadline=by(5))).data == b"hi"
+        assert (await bus.request(lattice_name, b"hi", deadline=by(5))).data == b"hi"
+        last = await (await bus.bucket(lattice_name)).put("key", b"value")
+        assert await mirror.wait_for(last, timeout_s=10)
+        assert proxied.statistics().replaced_for == fault.value
+        await tasks.aclose()
+
+    def test_a_deaf_connection_is_found_within_ten_seconds(self) -> None:
+        # One interval until the next probe is sent, and as many as may find nothing.
+        assert liveness.PROBE_INTERVAL_S * (liveness.PROBE_MISSES_MAX + 1) < 10
+
+    async def test_a_subscription_whose_task_ended_is_started_again(
+        self, proxied: Bus, lattice_name: str
+    ) -> None:
+        async def cancelled_once(message: Message) -> None:
+            if message.data == b"cancel":
+                raise asyncio.CancelledError
+            await proxied.publish(message.reply, b"fine")
+
+        await proxied.subscribe(lattice_name, cancelled_once)
+        await proxied.publish(lattice_name, b"cancel")
+
+        assert (await proxied.request(lattice_name, b"x", deadline=by(10))).data == b"fine"
+        assert proxied.statistics().revived == 1
+        assert proxied.statistics().reconnects == 0
+
+    async def test_attempts_to_reconnect_that_ended_are_started_again(
+        self, proxied: Bus, proxy: Proxy, lattice_name: str
+    ) -> None:
+        told = 0
+
+        def fail_once() -> None:
+            nonlocal told
+            told += 1
+            if told == 1:
+                # Not one of the errors that nats-py expects while it reconnects.
+                proxied._client._status = proxied._client.RECONNECTING
+                raise ValueError("no")
+
+        await proxied.subscribe(lattice_name, echo(proxied))
+        proxied.on_reconnect(fail_once)
+        proxy.drop()
+
+        await eventually(lambda: told == 2)
+        assert (await proxied.request(lattice_name, b"hi", deadline=by(5))).data == b"hi"
+
+    async def test_an_answer_to_a_flush_that_was_given_up_does_not_deafen_the_connection(
+        self, proxied: Bus, proxy: Proxy, lattice_name: str
+    ) -> None:
+        await proxied.subscribe(lattice_name, echo(proxied))
+        await proxied.flush()
+        proxy.freeze()
+        with pytest.raises(errors.Unavailable):
+            await proxied.flush(timeout_s=0.01)
+        proxy.thaw()
+
+        assert (await proxied.request(lattice_name, b"hi", deadline=by(5))).data == b"hi"
+        assert proxied._client.is_working
+        assert proxied.statistics().replaced == 0
+
+    async def test_a_connection_that_is_flooded_is_not_taken_for_a_deaf_one(
+        self, proxied: Bus, bus: Bus, lattice_name: str
+    ) -> None:
+        """Its answers come seconds late, in terms of the probe's interval."""
+        seen = 0
+
+        async def dawdle(message: Message) -> None:
+            nonlocal seen
+            seen += 1
+            # A callback that computes holds up the whole loop.
+            if seen % 500 == 0:
+                time.sleep(PROBE_INTERVAL_S / 2)  # noqa: ASYNC251 - as a busy one would
+
+        await proxied.subscribe(f"{lattice_name}.flood", dawdle)
+        await proxied.subscribe(lattice_name, echo(proxied))
+        await proxied.flush()
+        for _ in range(20_000):
+            await bus.publish(f"{lattice_name}.flood", bytes(1000))
+
+        await eventually(lambda: seen == 20_000, timeout_s=60)
+        assert (await proxied.request(lattice_name, b"hi", deadline=by(5))).data == b"hi"
+        assert proxied.statistics().reconnects == 0
+
+    async def test_a_user_that_may_not_send_itself_messages_keeps_its_connection(
+        self, tmp_path: Path, impatient: None
+    ) -> None:
+        users = """
+            authorization { users: [{
+                user: u, password: p, permissions: { publish: { allow: ["allowed.>"] } }
+            }] }"""
+        async with configured_nats(tmp_path, users) as url:
+            with capture_logs() as logs:
+                bus = await Bus.connect(NatsSettings(servers=(as_user(url, "p"),)), name="test")
+                await eventually(lambda: bus._client._pongs_received > 3)
+
+            # Pings alone go on; the log does not fill.
+            assert bus.statistics().reconnects == 0
+            assert bus.statistics().round_trip_s is None
+            told = [line["subject"] for line in logs if "not permit" in line["event"]]
+            assert told == [bus._probe_subject.lower()]
+            await bus.aclose()
+
+    async def test_the_round_trip_of_a_probe_is_measured(self, proxied: Bus, proxy: Proxy) -> None:
+        proxy.delay_s = 0.01
+
+        await eventually(lambda: (proxied.statistics().round_trip_s or 0) >= 0.02)
+
+
+class TestBounds:
+    async def test_every_publisher_waits_for_a_socket_that_takes_nothing(
+        self,
+        proxied: Bus,
+        proxy: Proxy,
+        lattice_name: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Messages, requests, events, and what JetStream is told."""
+        # Found deaf only when the test has seen enough.
+        monkeypatch.setattr(liveness, "PROBE_MISSES_MAX", 20)
+        bucket = await proxied.bucket(lattice_name)
+        objects = await proxied.objects(lattice_name)
+        proxy.freeze()
+        async with asyncio.TaskGroup() as group:
+            sending = [
+                group.create_task(failure(attempt))
+                for n in range(60)
+                for attempt in (
+                    proxied.publish(lattice_name, bytes(500_000)),
+                    proxied.request(lattice_name, bytes(500_000), deadline=by(3600)),
+                    bucket.put(f"key-{n}", bytes(500_000)),
+                    objects.put(f"object-{n}", bytes(500_000)),
+                )
+            ]
+            most = 0
+            while proxied.is_connected:
+                most = max(most, proxied.statistics().outgoing_bytes)
+                await asyncio.sleep(0.001)
+
+        # What is kept, what the socket was last given, and one message over each.
+        assert bus_client.OUTGOING_BYTES_MAX < most < 3 * bus_client.OUTGOING_BYTES_MAX
+        assert {type(task.result()) for task in sending} <= {errors.Unavailable, type(None)}
+
+    async def test_messages_that_had_no_room_are_counted_by_subject(
+        self, proxied: Bus, bus: Bus, lattice_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bus_connection, "SUBSCRIPTION_MESSAGES_MAX", 10)
+        opened = asyncio.Event()
+
+        async def wait(message: Message) -> None:
+            await opened.wait()
+
+        await proxied.subscribe(f"{lattice_name}.*", wait)
+        await proxied.flush()
+        with capture_logs() as logs:
+            for _ in range(1_000):
+                await bus.publish(f"{lattice_name}.x", b"x")
+            # One is with the callback, ten wait.
+            await eventually(lambda: proxied.statistics().dropped >= 989)
+            await eventually(lambda: any("dropped" in line["event"] for line in logs))
+        opened.set()
+
+        statistics = proxied.statistics()
+        assert statistics.dropped_by_subject == {f"{lattice_name}.*": statistics.dropped}
+        assert len([line for line in logs if "dropped" in line["event"]]) < 10
+
+    async def test_a_reconnection_brings_the_new_servers_max_payload(
+        self, tmp_path: Path, lattice_name: str
+    ) -> None:
+        async with configured_nats(tmp_path, "max_payload: 512KB") as url:
+            bus = await Bus.connect(NatsSettings(servers=(url,)), name="test")
+            await bus.publish(lattice_name, bytes(300_000))
+        await eventually(lambda: not bus.is_connected)
+        port = int(url.rpartition(":")[2])
+        async with configured_nats(tmp_path, "max_payload: 100KB", port=port):
+            await eventually(lambda: bus.is_connected)
+
+            with pytest.raises(errors.PayloadTooLarge) as caught:
+                await bus.publish(lattice_name, bytes(300_000))
+
+            assert caught.value.detail == {"size": 300_000, "limit": 100 * 1024}
+            assert bus.server.max_payload == 100 * 1024
+            await bus.aclose()
+
+
 class TestAccess:
     async def test_the_right_password_is_let_in(self, tmp_path: Path) -> None:
         async with configured_nats(tmp_path, only_user("good")) as url:
@@ -517,8 +762,8 @@ class TestAccess:
             bus = await Bus.connect(NatsSettings(servers=(as_user(url, "p"),)), name="test")
             await bus.subscribe("allowed.echo", echo(bus))
 
-            with pytest.raises(errors.DeadlineExceeded):
-                await bus.request(f"forbidden.{lattice_name}", deadline=by(0.1))
+            with pytest.raises(errors.Denied, match=f"publish on Forbidden.{lattice_name}"):
+                await bus.request(f"Forbidden.{lattice_name}", deadline=by(3600))
 
             assert (await bus.request("allowed.echo", b"hi", deadline=by(5))).data == b"hi"
             await bus.aclose()

@@ -1,7 +1,8 @@
 """A TCP proxy that misbehaves on demand, for tests of partitions and frozen peers.
 
 It shows what a network can do to a connection: end it, refuse new ones, hold every byte back while
-the connection stays open, or deliver late. It can't reorder or corrupt bytes, as TCP doesn't.
+the connection stays open, lose what one end says, or deliver late. It can't reorder or corrupt
+bytes, as TCP doesn't.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
+        self._deaf: set[asyncio.StreamWriter] = set()
         self.refusing = False
         """New connections are closed at once."""
         self.delay_s = 0.0
@@ -50,6 +52,10 @@ class Proxy:
         """Let the bytes flow again, those held back first."""
         self._flowing.set()
 
+    def swallow(self) -> None:
+        """Lose what upstream says on the connections there are; new ones are as they should be."""
+        self._deaf |= self._writers
+
     def drop(self) -> None:
         """End every connection with a reset."""
         for writer in list(self._writers):
@@ -74,14 +80,23 @@ class Proxy:
         self._writers |= ends
         try:
             await asyncio.gather(
-                self._pump(client_reader, writer), self._pump(reader, client_writer)
+                self._pump(client_reader, writer),
+                self._pump(reader, client_writer, swallowed=True),
             )
         finally:
             self._writers -= ends
+            self._deaf -= ends
             for end in ends:
                 end.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        swallowed: bool = False,
+    ) -> None:
+        """``swallowed``: whether ``swallow`` concerns this direction."""
         with suppress(OSError):
             while True:
                 await self._flowing.wait()
@@ -91,6 +106,8 @@ class Proxy:
                 await self._flowing.wait()
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
+                if swallowed and writer in self._deaf:
+                    continue
                 writer.write(chunk)
                 await writer.drain()
         # One end is gone: the other must learn of it, and its pump must end.
