@@ -93,11 +93,11 @@ class StrictClient(Client):
         """
         revived = []
         for subscription in list(self._subs.values()):
-            task = subscription._wait_for_msgs_task  # noqa: SLF001 - nothing public tells
+            task: Any = subscription._wait_for_msgs_task  # noqa: SLF001 - nothing public tells
             if task is not None and task.done() and not subscription._closed:  # noqa: SLF001
                 subscription._start(self._error_cb)  # noqa: SLF001
                 revived.append(f"subscription {subscription.subject}")
-        attempts: Any = self._reconnection_task
+        attempts = self._reconnection_task
         if self.is_reconnecting and (attempts is None or attempts.done()):
             self._status = Client.CONNECTING
             await super()._process_op_err(nats.errors.StaleConnectionError())
