@@ -2,8 +2,8 @@
 
 Reads go to the stream's leader: any replica may answer a direct get, and an old value would be
 taken for the truth. A *mirror* is a local copy kept by a watch. A watch can end silently (a server
-restarted, a consumer lost), so the mirror starts over in full after each reconnection and whenever
-the stream has moved on while the watch was quiet.
+restarted, a consumer lost), so the mirror starts over in full after each reconnection, whenever the
+stream has moved on while the watch was quiet, and when a change had no room in the client's queue.
 """
 
 import asyncio
@@ -166,6 +166,14 @@ class Mirror:
             self._session.reschedule(asyncio.get_running_loop().time())
 
     @property
+    def _is_stale(self) -> bool:
+        """Whether a resync was asked for; its cancellation may be lost in what it interrupts.
+
+        ``asyncio.wait_for`` of Python 3.11 prefers a result that came at the same moment.
+        """
+        return self._session is not None and self._session.expired()
+
+    @property
     def name(self) -> str:
         return self._bucket.name
 
@@ -204,8 +212,9 @@ class Mirror:
 
     async def _follow(self, watcher: KeyValue.KeyWatcher, extent: Extent) -> None:
         """Read the bucket, then its changes, until a gap shows."""
-        await self._read_all(watcher, extent)
-        while True:
+        if not await self._read_all(watcher, extent):
+            return
+        while not (self._dropped(watcher) or self._is_stale):
             try:
                 entry = await watcher.updates(timeout=QUIET_CHECK_S)
             except nats.errors.TimeoutError:
@@ -216,7 +225,17 @@ class Mirror:
             if entry is not None:
                 self._apply([entry, *_waiting(watcher)])
 
-    async def _read_all(self, watcher: KeyValue.KeyWatcher, extent: Extent) -> None:
+    def _dropped(self, watcher: KeyValue.KeyWatcher) -> bool:
+        """Whether the watch lost changes because we were too slow; its own checks don't tell."""
+        client: Any = self._bucket._jetstream._nc  # noqa: SLF001 - the way to it
+        subscription: Any = watcher._sub  # noqa: SLF001 - nothing public leads to it
+        lost = client.drops.of(subscription._sub)  # noqa: SLF001
+        if lost:
+            log.warning("a watch had no room for changes", bucket=self._bucket.name, changes=lost)
+        return bool(lost)
+
+    async def _read_all(self, watcher: KeyValue.KeyWatcher, extent: Extent) -> bool:
+        """Read the bucket in full; False when what was read has gaps, and nothing is taken over."""
         fresh: dict[str, bytes] = {}
         markers = 0
         last = 0
@@ -236,6 +255,9 @@ class Mirror:
                     fresh[entry.key] = entry.value or b""
                 if entry.delta == 0:
                     break
+        if self._dropped(watcher):
+            # What is not there would be taken for deleted.
+            return False
         if not fresh and not markers and self.values:
             log.error(
                 "a bucket is suddenly empty; going on with what was known",
@@ -254,6 +276,7 @@ class Mirror:
         # Keys may be gone without leaving a message behind; the bucket's extent knows of them.
         self._advance(max(last, extent.last_sequence))
         self.synced.set()
+        return True
 
     def _apply(self, entries: Iterable[KeyValue.Entry]) -> None:
         """Take over changes in their order; of those to one key only the last is told."""

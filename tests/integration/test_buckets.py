@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.js import api
@@ -52,6 +53,25 @@ async def tasks(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TaskGroup]:
 async def until_none(watcher: KeyValue.KeyWatcher) -> AsyncIterator[KeyValue.Entry]:
     while (entry := await watcher.updates()) is not None:  # type: ignore[no-untyped-call]
         yield entry
+
+
+def subscription_of(bus: Bus, stream: str) -> Any:
+    """The client's own subscription of the watch on a stream."""
+    (found,) = [
+        sub for sub in bus._client._subs.values() if sub._jsi and sub._jsi._stream == stream
+    ]
+    return found
+
+
+async def hold_up(bus: Bus, subscription: Any) -> None:
+    """Have a subscription hand nothing over until its queue is full."""
+    callback = subscription._cb
+
+    async def wait(message: Any) -> None:
+        await eventually(lambda: bus.statistics().dropped)
+        await callback(message)
+
+    subscription._cb = wait
 
 
 class TestBucket:
@@ -204,14 +224,18 @@ class TestMirror:
         following = Following(bucket, tasks)
         await following.mirror.synced.wait()
 
-        await bucket.put("a", b"1")
-        revision = await bucket.put("a", b"2")
-        await bucket.delete("a", expected=revision)
-        await bucket.put("b", b"1")
-        await bucket.delete("b")
-        last = await bucket.put("c", b"")
+        for key, value in (
+            ("a", b"1"),
+            ("a", b"2"),
+            ("a", None),
+            ("b", b"1"),
+            ("b", None),
+            ("c", b""),
+        ):
+            last = await (bucket.delete(key) if value is None else bucket.put(key, value))
+            # What comes together is told together, and of one key only the last.
+            assert await following.mirror.wait_for(last, timeout_s=5)
 
-        assert await following.mirror.wait_for(last, timeout_s=5)
         assert following.values == {"c": b""}
         assert following.told == [
             {"a": b"1"},
@@ -327,6 +351,143 @@ class TestMirror:
         await bucket.put("missed", b"1")
 
         await eventually(lambda: following.values == {"missed": b"1"})
+
+    async def test_a_resync_asked_for_while_changes_arrive_is_not_lost(
+        self, bucket: Bucket, tasks: TaskGroup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watches = 0
+        watchall = bucket._store.watchall
+
+        async def count() -> KeyValue.KeyWatcher:
+            nonlocal watches
+            watches += 1
+            return await watchall()
+
+        monkeypatch.setattr(bucket._store, "watchall", count)
+        await bucket.put("a", b"1")
+        following = Following(bucket, tasks)
+        await following.mirror.synced.wait()
+
+        for wanted in range(2, 12):
+            # At this moment the end of the read waits to be taken.
+            following.mirror.resync()
+            await eventually(lambda: watches == wanted and following.mirror._session)  # noqa: B023 - awaited here
+
+    async def test_changes_that_had_no_room_are_read_again(
+        self, bus: Bus, nats: NatsServer, lattice_name: str, tasks: TaskGroup
+    ) -> None:
+        """The watch's own check of its sequence passes over what the client dropped."""
+        async with connected(nats) as slow:
+            following = Following(await slow.bucket(lattice_name), tasks)
+            await following.mirror.synced.wait()
+            bucket = await bus.bucket(lattice_name)
+            watch = subscription_of(slow, f"KV_{lattice_name}")
+            watch._pending_queue._maxsize = 1
+            await hold_up(slow, watch)
+            for n in range(50):
+                await bucket.put(f"key-{n}", b"1")
+            await slow.flush()
+            assert slow.statistics().dropped
+            watch._pending_queue._maxsize = 1000
+            await bucket.put("later", b"1")
+
+            await eventually(lambda: len(following.values) == 51)
+        assert slow.statistics().dropped_by_subject
+
+    async def test_a_read_with_gaps_does_not_take_keys_for_deleted(
+        self, bus: Bus, bucket: Bucket, tasks: TaskGroup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for key in ("a", "b", "c"):
+            await bucket.put(key, b"1")
+        following = Following(bucket, tasks)
+        await following.mirror.synced.wait()
+        watchall = bucket._store.watchall
+        gaps = 0
+
+        async def watch_with_a_gap() -> KeyValue.KeyWatcher:
+            nonlocal gaps
+            watcher = await watchall()
+            if gaps < 3:
+                gaps += 1
+                entries = [entry async for entry in until_none(watcher)]
+                for entry in entries[1:]:
+                    watcher._updates.put_nowait(entry)
+                subscription: Any = watcher._sub
+                bus._client.drops.note("$KV", subscription._sub)
+            return watcher
+
+        monkeypatch.setattr(bucket._store, "watchall", watch_with_a_gap)
+        following.mirror.resync()
+        await eventually(lambda: gaps == 3)
+        last = await bucket.put("later", b"1")
+
+        assert await following.mirror.wait_for(last, timeout_s=5)
+        assert following.told == [{"a": b"1", "b": b"1", "c": b"1"}, {"later": b"1"}]
+
+    async def test_a_bucket_that_was_purged_changes_nothing(
+        self, bus: Bus, bucket: Bucket, tasks: TaskGroup
+    ) -> None:
+        """Nothing of it is left, not even marks that something was deleted."""
+        await bucket.put("a", b"1")
+        following = Following(bucket, tasks)
+        await following.mirror.synced.wait()
+
+        with capture_logs() as logs:
+            await bus._jetstream.purge_stream(f"KV_{bucket.name}")
+            following.mirror.resync()
+            await eventually(
+                lambda: any(line["event"].startswith("a bucket is suddenly") for line in logs)
+            )
+
+        assert following.values == {"a": b"1"}
+        assert following.told == [{"a": b"1"}]
+
+    async def test_a_key_whose_history_was_purged_is_gone(
+        self, bus: Bus, bucket: Bucket, tasks: TaskGroup
+    ) -> None:
+        """Without a mark, as an operator's tool does it; seen when all is read again."""
+        await bucket.put("a", b"1")
+        await bucket.put("b", b"1")
+        following = Following(bucket, tasks)
+        await following.mirror.synced.wait()
+
+        await bus._jetstream.purge_stream(f"KV_{bucket.name}", subject=f"$KV.{bucket.name}.a")
+        following.mirror.resync()
+
+        await eventually(lambda: following.values == {"b": b"1"})
+        assert following.told[-1] == {"a": None}
+
+    async def test_a_bucket_that_was_deleted_and_made_again_is_followed(
+        self, bus: Bus, bucket: Bucket, tasks: TaskGroup
+    ) -> None:
+        for n in range(10):
+            await bucket.put(f"key-{n}", b"1")
+        following = Following(bucket, tasks)
+        await following.mirror.synced.wait()
+
+        await bus._jetstream.delete_stream(f"KV_{bucket.name}")
+        again = await bus.bucket(bucket.name)
+        # Its revisions count from one again, far below what the mirror has seen.
+        await again.put("new", b"1")
+
+        await eventually(lambda: following.values == {"new": b"1"})
+        last = await again.put("later", b"1")
+        assert await following.mirror.wait_for(last, timeout_s=5)
+
+    async def test_while_a_bucket_is_missing_what_was_known_stays(
+        self, bus: Bus, bucket: Bucket, tasks: TaskGroup
+    ) -> None:
+        await bucket.put("a", b"1")
+        following = Following(bucket, tasks)
+        await following.mirror.synced.wait()
+
+        with capture_logs() as logs:
+            await bus._jetstream.delete_stream(f"KV_{bucket.name}")
+            following.mirror.resync()
+            await eventually(lambda: any("can't follow" in line["event"] for line in logs))
+
+        assert following.values == {"a": b"1"}
+        assert following.told == [{"a": b"1"}]
 
     async def test_a_bucket_that_is_suddenly_empty_changes_nothing(
         self, bus: Bus, bucket: Bucket, tasks: TaskGroup
