@@ -5,8 +5,11 @@ cancellation is logged, and it is started again after a pause. A *child* task se
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 
@@ -19,6 +22,31 @@ CANCEL_AGAIN_S = 0.5
 """After so long a task that is to end is cancelled again."""
 
 
+FAILURE_CHARS_MAX = 200
+"""What is kept of a failure's text; the log has it in full."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one task."""
+
+    group: str
+    name: str
+    eternal: bool
+    since_s: float
+    """When it was made, on the monotonic clock."""
+    restarts: int = 0
+    last_failure: str = ""
+
+
+@dataclass(slots=True)
+class Failures:
+    """Child tasks of one group that failed without handling it."""
+
+    count: int = 0
+    last: str = ""
+
+
 class TaskGroup:
     """Tasks that belong to one owner and end with it.
 
@@ -27,9 +55,11 @@ class TaskGroup:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.name = name
+        self.failures = Failures()
+        self._tasks: dict[asyncio.Task[Any], Record] = {}
         self._closing = False
+        _groups.add(self)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -39,16 +69,19 @@ class TaskGroup:
         """Names of the running tasks, for diagnostics."""
         return sorted(task.get_name() for task in self._tasks)
 
+    @property
+    def records(self) -> Iterator[Record]:
+        """What is known of the running tasks, the oldest first."""
+        return iter(self._tasks.values())
+
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run a child task; a failure that it did not handle itself is logged."""
-        task = asyncio.create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
+        return self._spawn(coroutine, Record(self.name, name, False, time.monotonic()))
 
     def guard(self, work: Callable[[], Awaitable[None]], *, name: str) -> asyncio.Task[None]:
         """Run ``work`` for ever, starting it again whenever it ends."""
-        return self.spawn(self._forever(work, name), name=name)
+        record = Record(self.name, name, True, time.monotonic())
+        return self._spawn(self._forever(work, record), record)
 
     async def aclose(self) -> None:
         """Cancel every task and wait until all have ended. Safe to call twice."""
@@ -59,24 +92,49 @@ class TaskGroup:
             # What swallowed its cancellation, as library code may, hears of it again.
             await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_S)
 
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task failed", task=task.get_name(), owner=self._name, exc_info=error)
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], record: Record) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine, name=record.name)
+        self._tasks[task] = record
+        task.add_done_callback(self._finished)
+        return task
 
-    async def _forever(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures.count += 1
+            self.failures.last = f"{task.get_name()}: {_text(error)}"[:FAILURE_CHARS_MAX]
+            log.error("task failed", task=task.get_name(), owner=self.name, exc_info=error)
+
+    async def _forever(self, work: Callable[[], Awaitable[None]], record: Record) -> None:
+        name = record.name
         while True:
             try:
                 await work()
-                log.warning("eternal task ended", task=name, owner=self._name)
+                record.last_failure = "it ended"
+                log.warning("eternal task ended", task=name, owner=self.name)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if self._closing or (task is not None and task.cancelling()):
                     raise
                 # Something that it waited for was cancelled, not the task itself.
-                log.warning("eternal task cancelled", task=name, owner=self._name)
+                record.last_failure = "it was cancelled"
+                log.warning("eternal task cancelled", task=name, owner=self.name)
             except Exception as error:
-                log.error("eternal task failed", task=name, owner=self._name, exc_info=error)
+                record.last_failure = _text(error)
+                log.error("eternal task failed", task=name, owner=self.name, exc_info=error)
             if self._closing:
                 return
+            record.restarts += 1
             await asyncio.sleep(RESTART_DELAY_S)
+
+
+def groups() -> list[TaskGroup]:
+    """Every group of this process, by name."""
+    return sorted(_groups, key=lambda group: group.name)
+
+
+_groups: WeakSet[TaskGroup] = WeakSet()
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:FAILURE_CHARS_MAX]

@@ -140,3 +140,29 @@ async def test_closing_outlasts_a_task_that_swallows_a_cancellation(group: TaskG
 
     await eventually(lambda: len(group) == 0)
     await eventually(lambda: len(closing) == 0)
+
+
+async def test_each_task_is_listed_with_its_group_its_restarts_and_last_failure(
+    group: TaskGroup,
+) -> None:
+    runs = 0
+
+    async def fail_twice() -> None:
+        nonlocal runs
+        runs += 1
+        if runs > 2:
+            await for_ever()
+        raise ValueError("no")
+
+    group.guard(fail_twice, name="watch")
+    group.spawn(for_ever(), name="call")
+    group.spawn(fail(), name="other call")
+    await eventually(lambda: runs == 3)
+
+    watch, call = group.records
+    assert (watch.group, watch.name, watch.eternal) == ("owner", "watch", True)
+    assert (watch.restarts, watch.last_failure) == (2, "ValueError: no")
+    assert (call.name, call.eternal, call.restarts, call.last_failure) == ("call", False, 0, "")
+    assert call.since_s >= watch.since_s
+    assert (group.failures.count, group.failures.last) == (1, "other call: ValueError: no")
+    assert group in tasks.groups()
