@@ -18,6 +18,7 @@ from host.artefacts.shelf import Shelf
 from host.control.foreign import ForeignProviders
 from host.control.handlers import Handlers
 from host.control.server import ControlServer
+from host.diagnostics import Diagnostics
 from host.engine import CallLimits, Engine, EngineSettings
 from host.events import Events
 from host.figures import FiguresServer, resident_bytes
@@ -28,6 +29,7 @@ from host.settings import HostSettings
 from host.supervise.providers import Providers, Surroundings
 from host.trust import Trust
 from lattice import limits
+from lattice.aio.stalls import StallWatch
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus
 from lattice.identity import keys
@@ -36,6 +38,7 @@ from lattice.rpc import Rpc
 from lattice.state.links import Difference
 from lattice.state.store import State
 from lattice.wire import control
+from lattice.wire.diagnostics import BoundDiagnostics
 from lattice.wire.figures import HostFigures
 
 log = structlog.get_logger()
@@ -62,6 +65,7 @@ class Host:
         self._answers = False
         """Whether control requests are heard, so that providers may be running."""
         self._reconciler: Reconciler | None = None
+        self._connections: dict[str, Bus]
         self._engine: Engine
         self._actors: Actors
         self._providers: Providers
@@ -92,9 +96,13 @@ class Host:
         """
         settings = self._settings
         async with AsyncExitStack() as stack:
-            calls, control_bus, beats = [
-                await self._connect(stack, purpose) for purpose in ("calls", "control", "beats")
-            ]
+            stalls = StallWatch.start()
+            stack.callback(stalls.close)
+            connections = self._connections = {
+                purpose: await self._connect(stack, purpose)
+                for purpose in ("calls", "control", "beats")
+            }
+            calls, control_bus, beats = connections.values()
             tasks = TaskGroup("host")
             stack.push_async_callback(tasks.aclose)
             self._engine = self._make_engine()
@@ -173,6 +181,18 @@ class Host:
                 host=self._host_figures,
                 actors=self._actors,
             ).open()
+            diagnostics = Diagnostics(
+                connections,
+                settings.lattice,
+                self.id,
+                settings.name,
+                events=events,
+                stalls=stalls,
+                bounds=self._bounds,
+                uptime_s=self._uptime_s,
+            )
+            await diagnostics.open()
+            tasks.guard(diagnostics.run, name="diagnostics")
             self._answers = True
             await server.open()
             stack.push_async_callback(server.aclose)
@@ -304,6 +324,16 @@ class Host:
             memory_bytes=resident_bytes(),
             draining=self.draining,
         )
+
+    def _bounds(self) -> list[BoundDiagnostics]:
+        """What is bounded on this host as a whole, or at its fullest actor."""
+        engine = self._engine.statistics()
+        waiting = [actor.statistics().waiting for actor, _ in self._actors.counted()]
+        values = (
+            ("running instances", engine.instances, engine.instances_max),
+            ("calls in the fullest mailbox", max(waiting, default=0), self._settings.mailbox_calls),
+        )
+        return [BoundDiagnostics(name=name, value=value, most=most) for name, value, most in values]
 
     async def _announce(self, events: Events) -> None:
         self.ready.set()

@@ -73,6 +73,11 @@ def figures(lattice: str, host: str | None = None) -> str:
     return ".".join(("lattice.figures", lattice, *([host] if host else [])))
 
 
+def diagnostics(lattice: str, host: str | None = None) -> str:
+    """Asks a host how it is itself; without one, all of them."""
+    return ".".join(("lattice.diagnostics", lattice, *([host] if host else [])))
+
+
 def logs_wanted(lattice: str) -> str:
     """Where those who follow logs say so, again and again: hosts publish lines for nobody else."""
     return f"lattice.logs.{lattice}.want"

@@ -13,6 +13,7 @@ from enum import StrEnum
 from lattice import limits, subjects
 from lattice.bus import AccountFacts, ServerFacts, StreamFacts, Usage
 from lattice.wire.control import Host, HostInventory, Link
+from lattice.wire.diagnostics import HostDiagnostics
 from lattice.wire.reconciler import Leading
 
 SERVER_VERSION_MIN = (2, 10)
@@ -133,6 +134,8 @@ class Facts:
     incidents: Sequence[Incident] = ()
     """What was told while the lattice was listened to."""
     listened_s: float = 0
+    diagnostics: Sequence[HostDiagnostics] = ()
+    """What hosts say of themselves, of those that do."""
     reconciler: Leading | None = None
     """The reconciler that leads."""
     wadms: int = 0
@@ -423,6 +426,90 @@ def incidents(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def connections(facts: Facts) -> Iterator[Finding]:
+    """Whether hosts hear everything that is said to them."""
+    wrong = False
+    for host in facts.diagnostics:
+        for one in host.connections:
+            where = f"the connection for {one.purpose} of host {_diagnosed(host)}"
+            if one.dropped:
+                wrong = True
+                subjects_ = sorted(
+                    one.dropped_by_subject, key=lambda name: -one.dropped_by_subject[name]
+                )
+                yield Finding(
+                    "connections",
+                    Level.WARNING,
+                    f"{where} dropped {counted(one.dropped, 'message')}, on {_listed(subjects_)}",
+                    "it gets more than it can take: start more hosts, or lower the count of what"
+                    " floods it; see lattice get diagnostics",
+                )
+            if one.replaced:
+                wrong = True
+                yield Finding(
+                    "connections",
+                    Level.WARNING,
+                    f"{where} was deaf and made anew {one.replaced} times, last as"
+                    f" {one.replaced_for}",
+                    "look for a proxy, firewall or overloaded nats-server between them; see the"
+                    " host's log",
+                )
+            if one.revived:
+                wrong = True
+                yield Finding(
+                    "connections",
+                    Level.WARNING,
+                    f"on {where} {counted(one.revived, 'subscription')} had ended by itself",
+                    "that is a bug: please report it with the host's log",
+                )
+    if facts.diagnostics and not wrong:
+        yield Finding("connections", Level.OK, "every host hears what is said to it")
+
+
+def loops(facts: Facts) -> Iterator[Finding]:
+    """Whether something keeps a host from answering at once."""
+    for host in facts.diagnostics:
+        if (stalls := host.stalls).count:
+            where = stalls.last_stack.splitlines()[-1:] or ["an unknown place"]
+            yield Finding(
+                "event loops",
+                Level.WARNING,
+                f"the event loop of host {_diagnosed(host)} was blocked"
+                f" {stalls.count} times, {stalls.worst_s:.1f} s at worst, last in {where[0]}",
+                "nothing on the host is answered meanwhile: give it a processor of its own, or see"
+                " what it did with: lattice get diagnostics",
+            )
+    if facts.diagnostics and not any(host.stalls.count for host in facts.diagnostics):
+        yield Finding("event loops", Level.OK, "no host's event loop was blocked")
+
+
+def tasks(facts: Facts) -> Iterator[Finding]:
+    """Whether what runs in the background of a host fails."""
+    wrong = False
+    for host in facts.diagnostics:
+        for task in host.tasks:
+            if task.restarts:
+                wrong = True
+                yield Finding(
+                    "tasks",
+                    Level.WARNING,
+                    f"task {task.name} of host {_diagnosed(host)} was started again"
+                    f" {task.restarts} times: {task.last_failure}",
+                    "see the host's log for why it failed",
+                )
+        for failed in host.failures:
+            wrong = True
+            yield Finding(
+                "tasks",
+                Level.WARNING,
+                f"{counted(failed.count, 'task')} of {failed.group} on host {_diagnosed(host)}"
+                f" failed, last {failed.last}",
+                "that is a bug: please report it with the host's log",
+            )
+    if facts.diagnostics and not wrong:
+        yield Finding("tasks", Level.OK, "no host's background task failed")
+
+
 def reconciler(facts: Facts) -> Iterator[Finding]:
     """Whether somebody keeps apps as they shall be, and only one."""
     if facts.server is None:
@@ -469,6 +556,9 @@ CHECKS: tuple[Check, ...] = (
     links,
     providers,
     incidents,
+    connections,
+    loops,
+    tasks,
     reconciler,
 )
 
@@ -565,6 +655,10 @@ def _version(text: str) -> tuple[int, int]:
 
 def _named(host: Host) -> str:
     return f"{host.friendly_name} ({host.id})"
+
+
+def _diagnosed(host: HostDiagnostics) -> str:
+    return f"{host.name} ({host.id})"
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

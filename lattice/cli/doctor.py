@@ -27,6 +27,7 @@ from lattice.cli.checks import Facts, Finding, Incident, Level, Machine, Monitor
 from lattice.cli.connection import Connection, connect
 from lattice.cli.options import Options, command
 from lattice.cli.output import Result
+from lattice.control import diagnostics
 from lattice.wire import apps, codec, control, events, reconciler
 from lattice.wire.control import Host, HostInventory
 from lattice.wire.provider import Health
@@ -55,8 +56,10 @@ INCIDENTS = frozenset(
         "component_scale_failed",
         "component_throttled",
         "component_trapped",
+        "connection_replaced",
         "health_check_failed",
         "linkdef_set_failed",
+        "messages_dropped",
         "provider_crashed",
         "provider_start_failed",
         "reconciler_stepped_back",
@@ -207,6 +210,7 @@ async def _gather(
         account_fault = error.text
     hosts = await connection.control.hosts()
     inventories = await _inventories(connection, hosts)
+    diagnosed = await _or(diagnostics.of_hosts(bus, lattice, timeout_s=connection.timeout_s), [])
     streams = await _or(bus.account.streams(), []) if account else []
     configs = (
         await _or(bus.account.keys(subjects.config_bucket(lattice)), None) if account else None
@@ -235,6 +239,7 @@ async def _gather(
         unhealthy=unhealthy,
         incidents=ear.incidents,
         listened_s=listen_s,
+        diagnostics=diagnosed,
         reconciler=leading,
         wadms=wadms,
         apps=app_count,
@@ -255,7 +260,8 @@ class Ear:
         if (told := events.time_of(message.data)) is not None:
             self._note_clock(source, told)
         if name in INCIDENTS and len(self.incidents) < INCIDENTS_MAX:
-            entity = data.get("provider_id") or data.get("component_id") or data.get("source_id")
+            named = ("provider_id", "component_id", "source_id", "connection")
+            entity = next((data[key] for key in named if data.get(key)), "")
             reason = data.get("reason") or data.get("error") or ""
             self.incidents.append(
                 Incident(name=name, entity=str(entity or ""), host=source, reason=str(reason)[:200])

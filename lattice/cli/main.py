@@ -17,6 +17,7 @@ from lattice.cli import (
     configs,
     ctx,
     demo,
+    diagnostics,
     doctor,
     events,
     hosts,
@@ -110,6 +111,7 @@ def build() -> typer.Typer:
     get = _group("Show hosts, what runs on them, links, claims.")
     app.add_typer(get, name="get", rich_help_panel=LOOK)
     inspection.register(app, get, panel=LOOK)
+    diagnostics.register(get)
     doctor.register(app, panel=LOOK)
     events.register(app, panel=LOOK)
     logs.register(app, panel=LOOK)

@@ -15,6 +15,13 @@ from lattice.wire.control import (
     Link,
     ProviderDescription,
 )
+from lattice.wire.diagnostics import (
+    ConnectionDiagnostics,
+    FailureDiagnostics,
+    HostDiagnostics,
+    StallDiagnostics,
+    TaskDiagnostics,
+)
 from lattice.wire.reconciler import Leading
 
 SERVER = ServerFacts(name="n1", version="2.11.3", max_payload=1024 * 1024, jetstream=True)
@@ -271,3 +278,67 @@ def test_a_reconciler_that_has_stepped_back_says_for_whom() -> None:
 
 def test_a_wadm_alone_is_as_good_as_a_reconciler() -> None:
     assert bad(replace(WELL, reconciler=None, wadms=2)) == []
+
+
+def diagnosed(**more: Any) -> Facts:
+    return Facts(diagnostics=[HostDiagnostics(id="N-alpha", name="alpha", uptime_s=1, **more)])
+
+
+def connection(**more: Any) -> ConnectionDiagnostics:
+    return ConnectionDiagnostics(purpose="calls", connected=True, server="n1", **more)
+
+
+@pytest.mark.parametrize(
+    ("check", "facts"),
+    [
+        (
+            checks.connections,
+            diagnosed(connections=[connection(dropped=3, dropped_by_subject={"a.*": 3})]),
+        ),
+        (
+            checks.connections,
+            diagnosed(connections=[connection(replaced=1, replaced_for="nothing arrives")]),
+        ),
+        (checks.connections, diagnosed(connections=[connection(revived=1)])),
+        (
+            checks.loops,
+            diagnosed(stalls=StallDiagnostics(count=1, worst_s=2.0, last_stack="a\nx.py:1 in f")),
+        ),
+        (
+            checks.tasks,
+            diagnosed(
+                tasks=[
+                    TaskDiagnostics(
+                        group="host",
+                        name="beat",
+                        eternal=True,
+                        age_s=1.0,
+                        restarts=2,
+                        last_failure="ValueError",
+                    )
+                ]
+            ),
+        ),
+        (
+            checks.tasks,
+            diagnosed(failures=[FailureDiagnostics(group="rpc", count=1, last="ValueError")]),
+        ),
+    ],
+    ids=["drops", "deaf connection", "ended subscription", "stall", "restarts", "failures"],
+)
+def test_what_a_host_says_is_wrong_with_itself_is_a_warning_with_a_remedy(
+    check: checks.Check, facts: Facts
+) -> None:
+    (found,) = check(facts)
+
+    assert found.level is Level.WARNING
+    assert "alpha" in found.what
+    assert found.remedy
+
+
+@pytest.mark.parametrize("check", [checks.connections, checks.loops, checks.tasks])
+def test_a_host_that_is_well_is_no_warning_and_none_is_no_finding(check: checks.Check) -> None:
+    (found,) = check(diagnosed(connections=[connection()]))
+
+    assert found.level is Level.OK
+    assert list(check(Facts())) == []
