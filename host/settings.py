@@ -41,6 +41,10 @@ class HostSettings(BaseSettings):
     nats_ca: FilePath | None = None
     """Certificates of the authority that signed the NATS servers'; system ones when absent."""
 
+    replicas: int = Field(default=1, ge=1, le=limits.REPLICAS_MAX)
+    """NATS servers that keep a copy of links, configs, apps and artefacts, when this host is the
+    first to make their buckets; 3 on a cluster of three, to survive the loss of any one."""
+
     host_seed: str | None = Field(default=None, repr=False)
     """nkey seed of the host (``SN…``); a new one at each start when absent."""
 
@@ -210,4 +214,5 @@ class HostSettings(BaseSettings):
             servers=self.nats_url,
             credentials_file=str(self.nats_credentials) if self.nats_credentials else None,
             tls_ca_file=str(self.nats_ca) if self.nats_ca else None,
+            replicas=self.replicas,
         )

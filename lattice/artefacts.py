@@ -54,7 +54,9 @@ async def upload(bus: Bus, lattice: str, name: str, content: bytes) -> StoredArt
     if len(content) > limits.MODULE_BYTES_MAX:
         raise errors.PayloadTooLarge(f"artefact {name}", len(content), limits.MODULE_BYTES_MAX)
     artefact = parse(f"{SCHEME}{name}@sha256:{hashlib.sha256(content).hexdigest()}")
-    store = await bus.objects(subjects.artefact_bucket(lattice))
+    # Who uploads need not know how many copies this lattice keeps of what it has.
+    replicas = await bus.account.replicas(subjects.state_bucket(lattice))
+    store = await bus.objects(subjects.artefact_bucket(lattice), replicas=replicas)
     if not await store.has(artefact.digest):
         await store.put(artefact.digest, content)
     return artefact

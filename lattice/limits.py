@@ -132,6 +132,9 @@ CONFIG_BYTES_MAX = 256 * KIB
 MANIFEST_BYTES_MAX = 256 * KIB
 """Size of one version of an application's manifest: hundreds of parts, and it is kept for ever."""
 
+REPLICAS_MAX = 5
+"""Servers that keep a copy of a bucket: JetStream's own bound. Writes wait for most of them."""
+
 CAS_ATTEMPTS_MAX = 500
 """Compare-and-set attempts before a writer gives up with ``conflict``: every loss means that
 another writer won, so this many concurrent writers of one key are served."""

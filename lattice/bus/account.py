@@ -106,6 +106,15 @@ class Account:
             except (nats.js.errors.NotFoundError, nats.js.errors.NoKeysError):
                 return []
 
+    async def replicas(self, bucket: str) -> int:
+        """Servers that keep a copy of a bucket; 1 when there is no such bucket."""
+        with translated(bucket):
+            try:
+                info = await self._jetstream.stream_info(f"KV_{bucket}")
+            except nats.js.errors.NotFoundError:
+                return 1
+        return info.config.num_replicas or 1
+
 
 def _sum(limits: Iterable[int]) -> int | None:
     known = [_limit(limit) for limit in limits]

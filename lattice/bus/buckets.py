@@ -309,6 +309,7 @@ async def open_bucket(
     with translated(name):
         try:
             store = await jetstream.key_value(name)
+            await _check_replicas(jetstream, name, replicas)
         except nats.js.errors.BucketNotFoundError:
             config = api.KeyValueConfig(bucket=name, ttl=ttl_s, history=history, replicas=replicas)
             try:
@@ -317,6 +318,21 @@ async def open_bucket(
                 # Another process made it in the meantime.
                 store = await jetstream.key_value(name)
     return Bucket(jetstream, store, name)
+
+
+async def _check_replicas(jetstream: JetStreamContext, name: str, wanted: int) -> None:
+    """Tell of a bucket with fewer copies than wanted; whoever made it may have had a reason."""
+    if wanted == 1:
+        return
+    found = (await jetstream.stream_info(f"KV_{name}")).config.num_replicas or 1
+    if found < wanted:
+        log.warning(
+            "a bucket has fewer replicas than wanted; change it with: nats stream edit",
+            bucket=name,
+            stream=f"KV_{name}",
+            replicas=found,
+            wanted=wanted,
+        )
 
 
 def _checked(key: str) -> str:

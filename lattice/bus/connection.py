@@ -72,6 +72,8 @@ class NatsSettings:
     user_jwt: str | None = field(default=None, repr=False)
     user_seed: str | None = field(default=None, repr=False)
     tls_ca_file: str | None = None
+    replicas: int = 1
+    """Servers that keep a copy of each bucket and object store that is made here."""
 
     @property
     def public_url(self) -> str:
@@ -430,26 +432,49 @@ class Bus:
             raise _unavailable(error) from error
 
     async def bucket(
-        self, name: str, *, ttl_s: float | None = None, history: int = 1, replicas: int = 1
+        self,
+        name: str,
+        *,
+        ttl_s: float | None = None,
+        history: int = 1,
+        replicas: int | None = None,
     ) -> Bucket:
         """Open a key-value bucket, creating it when it is not there.
+
+        With as many ``replicas`` as the settings say, unless told otherwise. One that is there is
+        left as it is; fewer copies than wanted are logged.
 
         Raises:
             Unavailable: JetStream is off or has no answer; the text names the remedy.
         """
         return await open_bucket(
-            self._jetstream, name, ttl_s=ttl_s, history=history, replicas=replicas
+            self._jetstream,
+            name,
+            ttl_s=ttl_s,
+            history=history,
+            replicas=replicas or self._settings.replicas,
         )
 
     async def objects(
-        self, name: str, *, ttl_s: float | None = None, bytes_max: int | None = None
+        self,
+        name: str,
+        *,
+        ttl_s: float | None = None,
+        bytes_max: int | None = None,
+        replicas: int | None = None,
     ) -> ObjectStore:
-        """Open an object store, creating it when it is not there.
+        """Open an object store, creating it when it is not there; ``replicas`` as for ``bucket``.
 
         Raises:
             Unavailable: as ``bucket``.
         """
-        return await open_objects(self._jetstream, name, ttl_s=ttl_s, bytes_max=bytes_max)
+        return await open_objects(
+            self._jetstream,
+            name,
+            ttl_s=ttl_s,
+            bytes_max=bytes_max,
+            replicas=replicas or self._settings.replicas,
+        )
 
     async def aclose(self) -> None:
         """Send what is buffered and close; requests in flight fail. Safe to call twice."""

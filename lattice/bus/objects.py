@@ -77,13 +77,20 @@ class ObjectStore:
 
 
 async def open_objects(
-    jetstream: JetStreamContext, name: str, *, ttl_s: float | None, bytes_max: int | None
+    jetstream: JetStreamContext,
+    name: str,
+    *,
+    ttl_s: float | None,
+    bytes_max: int | None,
+    replicas: int,
 ) -> ObjectStore:
     with translated(name):
         try:
             store = await jetstream.object_store(name)
         except (nats.js.errors.NotFoundError, nats.js.errors.BucketNotFoundError):
-            config = api.ObjectStoreConfig(bucket=name, ttl=ttl_s, max_bytes=bytes_max)
+            config = api.ObjectStoreConfig(
+                bucket=name, ttl=ttl_s, max_bytes=bytes_max, replicas=replicas
+            )
             try:
                 store = await jetstream.create_object_store(bucket=name, config=config)
             except nats.js.errors.BadRequestError:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, FilePath, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lattice import errors, names, subjects
+from lattice import errors, limits, names, subjects
 from lattice.bus import NatsSettings
 
 
@@ -23,6 +23,9 @@ class ReconcilerSettings(BaseSettings):
     nats_credentials: FilePath | None = None
 
     nats_ca: FilePath | None = None
+
+    replicas: int = Field(default=1, ge=1, le=limits.REPLICAS_MAX)
+    """NATS servers that keep a copy of apps, when this is the first to make their buckets."""
 
     name: str = Field(
         default_factory=lambda: f"reconciler-{socket.gethostname()}"[: names.NAME_CHARS_MAX],
@@ -65,4 +68,5 @@ class ReconcilerSettings(BaseSettings):
             servers=self.nats_url,
             credentials_file=str(self.nats_credentials) if self.nats_credentials else None,
             tls_ca_file=str(self.nats_ca) if self.nats_ca else None,
+            replicas=self.replicas,
         )
