@@ -20,11 +20,12 @@ import base64
 import re
 import ssl
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
 
 import nats.errors
 import nkeys
@@ -648,9 +649,27 @@ def _read_credentials(settings: NatsSettings) -> dict[str, Any]:
         )
         options["user_jwt_cb"] = lambda: bytearray(jwt)
         options["signature_cb"] = lambda nonce: base64.b64encode(pair.sign(nonce.encode()))
+    elif (login := _common_login(settings.servers)) is not None:
+        # Also for servers that nobody named and the cluster told of.
+        options["user"], options["password"] = login
     if settings.tls_ca_file:
         options["tls"] = ssl.create_default_context(cafile=settings.tls_ca_file)
     return options
+
+
+def _common_login(servers: Iterable[str]) -> tuple[str, str] | None:
+    """User and password, if every address carries the same."""
+    logins = set()
+    for server in servers:
+        # What is no address is told when it is dialled.
+        with suppress(ValueError):
+            address = urlsplit(server if "://" in server else f"nats://{server}")
+            logins.add((address.username, address.password))
+    match list(logins):
+        case [(str(user), str(password))]:
+            return user, password
+        case _:
+            return None
 
 
 def _unavailable(error: Exception) -> errors.Unavailable:

@@ -118,8 +118,13 @@ def prepared(
 
 
 @asynccontextmanager
-async def deployed_cluster(workspace: Path) -> AsyncIterator[list[Deployed]]:
-    """Three servers of ``cluster.conf``, once they keep three copies of what is written."""
+async def deployed_cluster(
+    workspace: Path, *, accounts: bool = False
+) -> AsyncIterator[list[Deployed]]:
+    """Three servers of ``cluster.conf``, once they keep three copies of what is written.
+
+    With accounts nobody is let in to try; their own users see when it is so.
+    """
     routes = {name: free_port() for name in NAMES}
     servers = []
     for name in NAMES:
@@ -130,12 +135,14 @@ async def deployed_cluster(workspace: Path) -> AsyncIterator[list[Deployed]]:
                 "cluster.conf",
                 name=name,
                 replaced={**addresses, "port: 6222": f"port: {routes[name]}"},
+                accounts=accounts,
             )
         )
     try:
         for one in servers:
             await one.start()
-        await _wait_ready(servers)
+        if not accounts:
+            await _wait_ready(servers)
         yield servers
     finally:
         for one in servers:

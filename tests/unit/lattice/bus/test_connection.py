@@ -1,7 +1,7 @@
 import pytest
 
 from lattice.bus import NatsSettings
-from lattice.bus.connection import without_credentials
+from lattice.bus.connection import _common_login, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,25 @@ from lattice.bus.connection import without_credentials
 )
 def test_a_url_is_shown_without_its_credentials(url: str, shown: str) -> None:
     assert without_credentials(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("servers", "login"),
+    [
+        (["nats://u:p@one", "nats://u:p@two:4223"], ("u", "p")),
+        (["u:p@one"], ("u", "p")),
+        (["nats://u:p@one", "nats://v:p@two"], None),
+        (["nats://u:p@one", "nats://two"], None),
+        (["nats://token@one"], None),
+        (["nats://one"], None),
+        (["nats://[::1"], None),
+        ([], None),
+    ],
+)
+def test_a_login_that_all_servers_share_is_for_those_that_nobody_named(
+    servers: list[str], login: tuple[str, str] | None
+) -> None:
+    assert _common_login(servers) == login
 
 
 def test_settings_show_no_secrets() -> None:

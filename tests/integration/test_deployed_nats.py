@@ -1,0 +1,333 @@
+"""The configurations of ``deploy/nats``, run as they stand: what each of them promises."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from lattice import errors, subjects
+from lattice.aio.tasks import TaskGroup
+from lattice.bus import Bus, NatsSettings, liveness
+from lattice.rpc import Rpc
+from lattice.wire import control
+from lattice.wire.invocation import Invocation, Reply
+from tests.support.cluster import Cluster
+from tests.support.deployed_nats import (
+    Deployed,
+    deployed,
+    deployed_cluster,
+    free_port,
+    settings_of,
+)
+from tests.support.eventually import eventually
+
+RECOVERY_S = 30.0
+"""A cluster that lost a leader writes again within about seven seconds."""
+
+WRITERS = 8
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "PROBE_INTERVAL_S", 0.2)
+
+
+@pytest.fixture
+async def servers(tmp_path: Path) -> AsyncIterator[list[Deployed]]:
+    async with deployed_cluster(tmp_path / "nats") as servers:
+        yield servers
+
+
+@asynccontextmanager
+async def lattice_on(
+    servers: list[Deployed], caches: Path, *, replicas: int = 1
+) -> AsyncIterator[Cluster]:
+    """A lattice whose test is connected to these servers; hosts say where theirs are."""
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(connected_to(settings_of(servers, replicas=replicas)))
+        cluster = Cluster(servers[0], bus, stack, store_dir=caches, data_dir=caches)  # type: ignore[arg-type]
+        await cluster.open()
+        yield cluster
+
+
+@asynccontextmanager
+async def connected_to(settings: NatsSettings) -> AsyncIterator[Bus]:
+    bus = await Bus.connect(settings, name="test")
+    try:
+        yield bus
+    finally:
+        await bus.aclose()
+
+
+@pytest.fixture
+async def bus(servers: list[Deployed]) -> AsyncIterator[Bus]:
+    async with connected_to(settings_of(servers)) as bus:
+        yield bus
+
+
+@pytest.fixture
+async def stack(servers: list[Deployed]) -> AsyncIterator[AsyncExitStack]:
+    """Closed before the servers are."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp() / "hosts"
+
+
+def link(number: int) -> control.Link:
+    return control.Link(
+        source_id=f"source-{number}", target="echo", wit_namespace="test", wit_package="target"
+    )
+
+
+async def leader_of(bus: Bus, bucket: str) -> str:
+    info = await bus._jetstream.stream_info(f"KV_{bucket}")
+    assert info.cluster is not None
+    return info.cluster.leader or ""
+
+
+async def test_an_acknowledged_link_survives_the_kill_of_a_single_server(
+    tmp_path: Path, caches: Path
+) -> None:
+    async with (
+        deployed(tmp_path / "nats", "single.conf") as server,
+        lattice_on([server], caches) as cluster,
+    ):
+        await cluster.start_hosts(1, nats_url=server.url)
+        await cluster.control.put_link(link(1))
+
+        await server.kill()
+        await server.start()
+
+        await eventually(lambda: cluster.bus.is_connected)
+        state = await cluster.bus.bucket(subjects.state_bucket(cluster.lattice))
+        assert await state.get(subjects.component_key("source-1"))
+
+
+async def test_every_acknowledged_link_survives_the_kill_of_the_leader(
+    servers: list[Deployed], caches: Path
+) -> None:
+    async with lattice_on(servers, caches, replicas=3) as cluster:
+        urls = ",".join(server.url for server in servers)
+        await cluster.start_hosts(1, nats_url=urls, replicas=3)
+        bucket = subjects.state_bucket(cluster.lattice)
+        info = await cluster.bus._jetstream.stream_info(f"KV_{bucket}")
+        assert info.config.num_replicas == 3
+        leader = await leader_of(cluster.bus, bucket)
+        acknowledged: set[int] = set()
+        refused = 0
+        killed = asyncio.Event()
+        enough = asyncio.Event()
+
+        async def write(first: int) -> None:
+            nonlocal refused
+            for number in range(first, 1_000_000, WRITERS):
+                try:
+                    await cluster.control.put_link(link(number))
+                except errors.LatticeError:
+                    # Its outcome is unknown, or it was not done.
+                    refused += 1
+                    await asyncio.sleep(0.05)
+                else:
+                    acknowledged.add(number)
+                if enough.is_set():
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            for writer in range(WRITERS):
+                group.create_task(write(writer))
+            await eventually(lambda: len(acknowledged) > 50, timeout_s=RECOVERY_S)
+            await next(server for server in servers if server.name == leader).kill()
+            killed.set()
+            before = len(acknowledged)
+            await eventually(lambda: len(acknowledged) > before + 50, timeout_s=2 * RECOVERY_S)
+            enough.set()
+
+        found = {link.source_id for link in await cluster.control.links()}
+        missing = {f"source-{number}" for number in acknowledged} - found
+        assert not missing
+        assert await leader_of(cluster.bus, bucket) != leader
+
+
+async def test_a_mirror_ends_at_the_last_write_after_the_leader_was_killed(
+    servers: list[Deployed], tasks: TaskGroup, bus: Bus
+) -> None:
+    bucket = await bus.bucket("followed")
+    for n in range(20):
+        await bucket.put(f"key-{n}", b"1")
+    mirror = bucket.mirror(lambda _: None)
+    bus.on_reconnect(mirror.resync)
+    tasks.guard(mirror.run, name="follow")
+    await mirror.synced.wait()
+
+    leader = await leader_of(bus, "followed")
+    await next(server for server in servers if server.name == leader).kill()
+    async with asyncio.timeout(2 * RECOVERY_S):
+        while True:
+            try:
+                last = await bucket.put("last", b"1")
+            except errors.Unavailable:
+                assert len(mirror.values) == 20
+                await asyncio.sleep(0.05)
+            else:
+                break
+
+    assert await mirror.wait_for(last, timeout_s=RECOVERY_S)
+    assert mirror.values == {**{f"key-{n}": b"1" for n in range(20)}, "last": b"1"}
+
+
+async def test_calls_go_on_when_a_server_is_told_to_go(
+    servers: list[Deployed], stack: AsyncExitStack
+) -> None:
+    """Those in flight on it fail at once; all later ones are answered through another server."""
+    buses = [
+        await stack.enter_async_context(
+            connected_to(settings_of([*servers[first:], *servers[:first]]))
+        )
+        for first in (0, 1)
+    ]
+    caller, target = buses
+    assert caller.server.name != target.server.name
+    rpcs = [Rpc(bus, "default", at="test") for bus in buses]
+    for rpc in rpcs:
+        stack.push_async_callback(rpc.aclose)
+    await rpcs[1].serve("echo", Echo())
+    await target.flush()
+    going = next(server for server in servers if server.name == target.server.name)
+    outcomes: list[str] = []
+    enough = asyncio.Event()
+
+    async def call() -> None:
+        while not enough.is_set():
+            try:
+                await rpcs[0].call(to("echo", source="test"))
+                outcomes.append("answered")
+            except errors.LatticeError as error:
+                outcomes.append(error.code)
+                await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(call())
+        await eventually(lambda: len(outcomes) > 100)
+        going.signal(signal.SIGUSR2)
+        await eventually(lambda: target.statistics().reconnects, timeout_s=RECOVERY_S)
+        await eventually(lambda: target.is_connected)
+        await target.flush()
+        before = len(outcomes)
+        await eventually(lambda: outcomes[before:].count("answered") > 100)
+        enough.set()
+
+    assert target.server.name != going.name
+    # Nothing waited for its deadline.
+    assert set(outcomes) <= {"answered", "unavailable", "not_running"}
+
+
+async def test_hosts_at_the_hub_and_at_a_leaf_call_each_other(tmp_path: Path, caches: Path) -> None:
+    leaf_port = free_port()
+    async with (
+        deployed(
+            tmp_path / "hub",
+            "hub.conf",
+            name="hub",
+            replaced={"port: 7422": f"port: {leaf_port}"},
+        ) as hub,
+        deployed(
+            tmp_path / "leaf",
+            "leaf.conf",
+            name="leaf",
+            replaced={"hub:7422": f"127.0.0.1:{leaf_port}"},
+        ) as leaf,
+        lattice_on([hub], caches) as cluster,
+    ):
+        await eventually(lambda: "JetStream using domains" in leaf.log or "Leafnode" in leaf.log)
+        (central,) = await cluster.start_hosts(1, nats_url=hub.url)
+        (remote,) = await cluster.start_hosts(1, nats_url=leaf.url)
+        await cluster.start_actor("relay", on=central)
+        await cluster.start_actor("to-hub", module="relay", on=remote)
+        await cluster.start_actor("echo", on=remote)
+        await cluster.start_actor("at-hub", module="echo", on=central)
+        await cluster.link("relay", "echo")
+        await cluster.link("to-hub", "at-hub")
+
+        assert await cluster.call("relay", payload=b"to the leaf") == b"to the leaf"
+        assert await cluster.call("to-hub", payload=b"to the hub") == b"to the hub"
+
+
+async def test_a_provider_can_not_pose_as_another(tmp_path: Path) -> None:
+    async with (
+        deployed(tmp_path, "single.conf", accounts=True) as server,
+        AsyncExitStack() as stack,
+    ):
+        host, provider = [
+            await stack.enter_async_context(connected_to(as_user(server, user)))
+            for user in ("host", "orders")
+        ]
+        at_host, at_provider = (
+            Rpc(bus, "default", at=name) for bus, name in ((host, "host"), (provider, "orders"))
+        )
+        for rpc in (at_host, at_provider):
+            stack.push_async_callback(rpc.aclose)
+        await at_host.serve("echo", Echo())
+        await at_provider.serve("orders", Echo())
+        await host.flush()
+        await provider.flush()
+
+        assert (await at_provider.call(to("echo", source="orders"))).payload == b"hi"
+        assert (await at_host.call(to("orders", source="echo"))).payload == b"hi"
+        large = bytes(2 * 1024 * 1024)
+        assert (await at_host.call(to("orders", source="echo", payload=large))).payload == large
+        assert (await at_provider.call(to("echo", source="orders", payload=large))).payload == large
+        with capture_logs() as logs, pytest.raises(errors.Denied, match=r"call\.payments"):
+            await at_provider.call(to("echo", source="payments"))
+
+        assert any("not permit" in line["event"] for line in logs)
+        # Its own probe is permitted: it would notice if it went deaf.
+        await eventually(lambda: provider._liveness.proven)
+        assert provider.statistics().reconnects == 0
+
+
+async def test_a_user_that_named_one_server_is_let_in_by_the_others(tmp_path: Path) -> None:
+    async with deployed_cluster(tmp_path, accounts=True) as servers:
+        first = servers[0]
+        async with connected_to(as_user(first, "orders")) as bus:
+            await eventually(lambda: len(bus._client._server_pool) >= 3)
+
+            await first.kill()
+
+            await eventually(lambda: bus.is_connected and bus.server.name != first.name)
+            await bus.flush()
+
+
+class Echo:
+    async def accept(self, invocation: Invocation) -> Reply:
+        return Reply(invocation.payload)
+
+
+def to(target: str, *, source: str, payload: bytes = b"hi") -> Invocation:
+    return Invocation(
+        source=source,
+        target=target,
+        interface="test:target",
+        operation="Test.Run",
+        payload=payload,
+        deadline=asyncio.get_running_loop().time() + 20,
+    )
+
+
+def as_user(server: Deployed, user: str) -> NatsSettings:
+    return NatsSettings(servers=(server.url.replace("//", f"//{user}:change-me-{user}@"),))
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[TaskGroup]:
+    tasks = TaskGroup("test")
+    yield tasks
+    await tasks.aclose()
