@@ -216,11 +216,16 @@ class Bus:
             report = log.warning if bus is not None and bus.is_connected else log.debug
             report("nats reported an error", connection=name, error=str(error) or repr(error))
 
+        async def on_lame_duck() -> None:
+            # It closes our connection soon; those in flight then fail, and others serve us.
+            log.info("a nats server is about to go", connection=name)
+
         options: dict[str, Any] = {
             "name": name,
             "error_cb": on_error,
             "disconnected_cb": on_disconnect,
             "reconnected_cb": on_reconnect,
+            "lame_duck_mode_cb": on_lame_duck,
             "ping_interval": NEVER_S,
             "reconnect_time_wait": RECONNECT_WAIT_S,
             "max_reconnect_attempts": -1,

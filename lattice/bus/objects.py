@@ -13,11 +13,15 @@ from lattice.bus.translation import translated
 TRANSFER_TIMEOUT_S = 60.0
 """For one object: the largest module over a slow line; a broken transfer must not wait for ever."""
 
+CHUNK_BYTES_MAX = 128 * limits.KIB
+"""Bytes of an object in one message, where the server takes such: what NATS's own tools use."""
+
 
 class ObjectStore:
     """One object store."""
 
-    def __init__(self, store: NatsObjectStore, name: str) -> None:
+    def __init__(self, jetstream: JetStreamContext, store: NatsObjectStore, name: str) -> None:
+        self._jetstream = jetstream
         self._store = store
         self.name = name
 
@@ -27,9 +31,12 @@ class ObjectStore:
         Raises:
             Unavailable: NATS is away, or the store is full.
         """
+        # Looked at each time: after a reconnection it may be a server that takes less.
+        room = self._jetstream._nc.max_payload  # noqa: SLF001 - known nowhere else here
+        options = api.ObjectMetaOptions(max_chunk_size=min(CHUNK_BYTES_MAX, room))
         with translated(self.name):
             async with asyncio.timeout(TRANSFER_TIMEOUT_S):
-                await self._store.put(name, data)
+                await self._store.put(name, data, api.ObjectMeta(options=options))
         return hashlib.sha256(data).hexdigest()
 
     async def get(self, name: str, *, bytes_max: int) -> bytes:
@@ -96,4 +103,4 @@ async def open_objects(
             except nats.js.errors.BadRequestError:
                 # Another process made it in the meantime.
                 store = await jetstream.object_store(name)
-    return ObjectStore(store, name)
+    return ObjectStore(jetstream, store, name)

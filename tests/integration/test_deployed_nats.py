@@ -123,7 +123,6 @@ async def test_every_acknowledged_link_survives_the_kill_of_the_leader(
         leader = await leader_of(cluster.bus, bucket)
         acknowledged: set[int] = set()
         refused = 0
-        killed = asyncio.Event()
         enough = asyncio.Event()
 
         async def write(first: int) -> None:
@@ -145,7 +144,6 @@ async def test_every_acknowledged_link_survives_the_kill_of_the_leader(
                 group.create_task(write(writer))
             await eventually(lambda: len(acknowledged) > 50, timeout_s=RECOVERY_S)
             await next(server for server in servers if server.name == leader).kill()
-            killed.set()
             before = len(acknowledged)
             await eventually(lambda: len(acknowledged) > before + 50, timeout_s=2 * RECOVERY_S)
             enough.set()

@@ -106,22 +106,25 @@ async def test_dropped_messages_are_told_by_an_event_and_by_the_doctor(
     )
 
 
+@pytest.mark.parametrize("purpose", ["calls", "control", "beats"])
 async def test_a_replaced_connection_is_told_by_an_event_and_calls_work_afterwards(
-    cluster: Cluster,
+    cluster: Cluster, purpose: str
 ) -> None:
     (host,) = await cluster.start_hosts(1)
     await cluster.start_actor("echo", on=host)
-    bus = connection(host, "calls")
+    bus = connection(host, purpose)
     await eventually(lambda: bus._liveness.proven)
 
     assert bus._client._reading_task is not None
     bus._client._reading_task.cancel()
 
-    event = await cluster.event("connection_replaced", connection="calls")
+    event = await cluster.event("connection_replaced", connection=purpose)
     assert event.data["reason"] == liveness.Fault.STOPPED.value
     assert await cluster.call("echo", payload=b"hi") == b"hi"
     told = await diagnostics.of_host(cluster.bus, cluster.lattice, host.id)
-    assert [one.replaced for one in told.connections] == [1, 0, 0]
+    assert {one.purpose: one.replaced for one in told.connections} == dict.fromkeys(
+        ("calls", "control", "beats"), 0
+    ) | {purpose: 1}
 
 
 async def test_the_command_prints_what_hosts_say(cluster: Cluster) -> None:

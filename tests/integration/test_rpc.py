@@ -4,16 +4,18 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from lattice import errors, limits, subjects
-from lattice.bus import Bus, Message
+from lattice.bus import Bus, Message, NatsSettings
 from lattice.bus.server import NatsServer
 from lattice.rpc import Rpc
 from lattice.wire import codec
 from lattice.wire import invocation as wire
 from lattice.wire.invocation import Invocation, Reply, Usage
+from tests.support.configured_nats import configured_nats
 from tests.support.eventually import eventually
 from tests.support.nats_server import connected
 from tests.support.targets import Answering, Echo, Held, Refusing
@@ -628,3 +630,30 @@ async def test_serving_without_a_connection_is_unavailable_and_leaves_nothing(
 async def test_a_target_needs_an_id(bus: Bus, lattice_name: str, name: str) -> None:
     with pytest.raises(errors.InvalidRequest):
         await Rpc(bus, lattice_name, at=CALLEE).serve(name, Echo())
+
+
+async def test_after_a_reconnection_payloads_are_cut_as_the_new_server_takes_them(
+    tmp_path: Path,
+) -> None:
+    """What went inside a message goes through the object store, in smaller pieces."""
+    payload = bytes(300_000)
+    jetstream = f'jetstream {{ store_dir: "{tmp_path}/store" }}\n'
+    async with configured_nats(tmp_path, jetstream + "max_payload: 1MB") as url:
+        buses = [await Bus.connect(NatsSettings(servers=(url,)), name="test") for _ in range(2)]
+        caller, callee = (Rpc(bus, "default", at="test") for bus in buses)
+        await callee.serve("callee", Echo())
+        await buses[1].flush()
+        assert (await caller.call(invocation(payload))).payload == payload
+    await eventually(lambda: not any(bus.is_connected for bus in buses))
+
+    port = int(url.rpartition(":")[2])
+    async with configured_nats(tmp_path, jetstream + "max_payload: 40KB", port=port):
+        await eventually(lambda: all(bus.is_connected for bus in buses))
+        await buses[1].flush()
+
+        assert (await caller.call(invocation(payload))).payload == payload
+
+        for rpc in (caller, callee):
+            await rpc.aclose()
+        for bus in buses:
+            await bus.aclose()
