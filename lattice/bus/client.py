@@ -152,6 +152,12 @@ class StrictClient(Client):
         while (task := self._reconnection_task) is not None and not task.done():
             task.cancel()
             await asyncio.wait((task,), timeout=CANCEL_AGAIN_S)
+        for subscription in self._subs.values():
+            # A watch that was cancelled half-made has no owner that would end its checks.
+            consumer: Any = subscription._jsi  # noqa: SLF001 - nothing public leads to it
+            for check in (consumer._hbtask, consumer._fctask) if consumer else ():  # noqa: SLF001
+                if check is not None:
+                    check.cancel()
         if self._flush_queue is not None:
             # Otherwise it never got as far as its own can close.
             await super().close()

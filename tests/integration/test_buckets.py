@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.js import api
+from nats.js import JetStreamManager, api
 from nats.js.kv import KeyValue
 from structlog.testing import capture_logs
 
@@ -372,6 +372,23 @@ class TestMirror:
             # At this moment the end of the read waits to be taken.
             following.mirror.resync()
             await eventually(lambda: watches == wanted and following.mirror._session)  # noqa: B023 - awaited here
+
+    async def test_a_mirror_that_is_stopped_while_its_watch_is_made_leaves_nothing(
+        self, nats: NatsServer, lattice_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with connected(nats) as bus:
+            bucket = await bus.bucket(lattice_name)
+            asked = asyncio.Event()
+
+            async def never(*_: object, **__: object) -> None:
+                asked.set()
+                await asyncio.Event().wait()
+
+            monkeypatch.setattr(JetStreamManager, "consumer_info", never)
+            tasks = TaskGroup("test")
+            tasks.guard(bucket.mirror(lambda _: None).run, name="follow")
+            await asked.wait()
+            await tasks.aclose()
 
     async def test_changes_that_had_no_room_are_read_again(
         self, bus: Bus, nats: NatsServer, lattice_name: str, tasks: TaskGroup
