@@ -31,7 +31,7 @@ from host.trust import Trust
 from lattice import limits
 from lattice.aio.stalls import StallWatch
 from lattice.aio.tasks import TaskGroup
-from lattice.bus import Bus
+from lattice.bus import OUTGOING_BYTES_MAX, Bus
 from lattice.identity import keys
 from lattice.reconcile.reconciler import Reconciler
 from lattice.rpc import Rpc
@@ -329,9 +329,14 @@ class Host:
         """What is bounded on this host as a whole, or at its fullest actor."""
         engine = self._engine.statistics()
         waiting = [actor.statistics().waiting for actor, _ in self._actors.counted()]
+        connections = [bus.statistics() for bus in self._connections.values()]
+        pending = max(one.pending for one in connections)
+        outgoing = max(one.outgoing_bytes for one in connections)
         values = (
             ("running instances", engine.instances, engine.instances_max),
             ("calls in the fullest mailbox", max(waiting, default=0), self._settings.mailbox_calls),
+            ("requests of one connection", pending, limits.CALLS_PENDING_MAX),
+            ("outgoing bytes of one connection", outgoing, OUTGOING_BYTES_MAX),
         )
         return [BoundDiagnostics(name=name, value=value, most=most) for name, value, most in values]
 

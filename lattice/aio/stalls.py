@@ -153,7 +153,7 @@ class StallWatch:
 
 
 def stack_of(frame: FrameType | None) -> str:
-    """A thread's stack as text, innermost frame last; source lines only where they are at hand."""
+    """A thread's stack as text, innermost frame last; without source, which is on a disk."""
     if frame is None:
         return ""
     frames = traceback.StackSummary.extract(

@@ -6,10 +6,12 @@ Failures leave here as ``lattice.errors``: ``Unavailable`` when the connection o
 
 from lattice.bus.account import Account, AccountFacts, ServerFacts, StreamFacts, Usage
 from lattice.bus.buckets import Bucket, Entry
+from lattice.bus.client import OUTGOING_BYTES_MAX
 from lattice.bus.connection import Bus, BusStatistics, Message, NatsSettings, Subscription
 from lattice.bus.objects import ObjectStore
 
 __all__ = [
+    "OUTGOING_BYTES_MAX",
     "Account",
     "AccountFacts",
     "Bucket",

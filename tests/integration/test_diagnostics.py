@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from host import diagnostics as host_diagnostics
-from lattice import errors
+from lattice import errors, limits
 from lattice.aio.stalls import LOOK_INTERVAL_S, STALL_S
-from lattice.bus import Bus, liveness
+from lattice.bus import OUTGOING_BYTES_MAX, Bus, liveness
 from lattice.bus import connection as bus_connection
 from lattice.control import diagnostics
 from lattice.identity import keys
@@ -51,6 +51,8 @@ async def test_a_host_tells_of_its_tasks_connections_loop_and_bounds(cluster: Cl
     bounds = {one.name: (one.value, one.most) for one in told.bounds}
     assert bounds["running instances"] == (1, 64)
     assert bounds["calls in the fullest mailbox"] == (2, 7)
+    assert bounds["requests of one connection"] == (1, limits.CALLS_PENDING_MAX)
+    assert bounds["outgoing bytes of one connection"][1] == OUTGOING_BYTES_MAX
 
 
 async def test_every_host_answers_who_asks_all(cluster: Cluster) -> None:
