@@ -25,7 +25,7 @@ STALL_S = 0.25
 """A loop that is late by more is said to stall: a quarter of the interval between two beats."""
 
 LOOK_INTERVAL_S = 0.1
-"""Between looks, and between turns of the loop that they look for: both cost some microseconds."""
+"""Between looks, and between turns of the loop that they look for: twenty wakings a second."""
 
 BUSY_SHARE = 0.5
 """Share of a gap in the thread's own turns that the process must have computed for it to be a

@@ -429,7 +429,8 @@ class Bus:
         Raises:
             Unavailable: not connected, or it did not say so in time.
         """
-        if not self._client.is_connected:
+        # Without the tasks that read and write the client's own would return at once.
+        if not (self._client.is_connected and self._client.is_working):
             raise errors.Unavailable("not connected to NATS")
         try:
             async with asyncio.timeout(timeout_s):

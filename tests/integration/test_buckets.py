@@ -184,6 +184,17 @@ class TestBucket:
 
             assert await opened[-1].get("key")
 
+    async def test_one_with_fewer_replicas_than_wanted_is_told_and_left_as_it_is(
+        self, bus: Bus, bucket: Bucket
+    ) -> None:
+        with capture_logs() as logs:
+            await bus.bucket(bucket.name, replicas=3)
+
+        (told,) = logs
+        assert (told["stream"], told["replicas"], told["wanted"]) == (f"KV_{bucket.name}", 1, 3)
+        assert await bus.account.replicas(bucket.name) == 1
+        assert await bus.account.replicas("never") == 1
+
     async def test_without_a_server_it_is_unavailable(self, lattice_name: str) -> None:
         async with nats_server() as server, connected(server) as bus:
             bucket = await bus.bucket(lattice_name)

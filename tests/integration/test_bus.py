@@ -55,6 +55,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that bear a silence for as long as a busy machine may cause one."""
+    monkeypatch.setattr(liveness, "PROBE_MISSES_MAX", 50)
+
+
+@pytest.fixture
 async def proxy(nats: NatsServer) -> AsyncIterator[Proxy]:
     async with Proxy(nats.url) as proxy:
         yield proxy
@@ -561,8 +567,17 @@ class TestDeafness:
         # One interval until the next probe is sent, and as many as may find nothing.
         assert liveness.PROBE_INTERVAL_S * (liveness.PROBE_MISSES_MAX + 1) < 10
 
+    async def test_a_flush_of_a_deaf_connection_proves_nothing(
+        self, proxied: Bus, proxy: Proxy
+    ) -> None:
+        await stop_reading(proxied, proxy)
+        await asyncio.sleep(0)
+
+        with pytest.raises(errors.Unavailable):
+            await proxied.flush()
+
     async def test_a_subscription_whose_task_ended_is_started_again(
-        self, proxied: Bus, lattice_name: str
+        self, proxied: Bus, lattice_name: str, patient: None
     ) -> None:
         async def cancelled_once(message: Message) -> None:
             if message.data == b"cancel":
@@ -597,7 +612,7 @@ class TestDeafness:
         assert (await proxied.request(lattice_name, b"hi", deadline=by(5))).data == b"hi"
 
     async def test_an_answer_to_a_flush_that_was_given_up_does_not_deafen_the_connection(
-        self, proxied: Bus, proxy: Proxy, lattice_name: str
+        self, proxied: Bus, proxy: Proxy, lattice_name: str, patient: None
     ) -> None:
         await proxied.subscribe(lattice_name, echo(proxied))
         await proxied.flush()
