@@ -27,6 +27,20 @@ ROOM_CHECK_S = 0.002
 """Between looks at whether the socket has taken them: a fast one takes so many in that time."""
 
 
+_ACK = b"$JS.ACK."
+
+
+def first_form(reply: bytes) -> bytes:
+    """The subject of an acknowledgement in the only form that the client can read.
+
+    Since 2.15 a server may be told (``js_ack_fc_v2``) to put domain and account before the stream,
+    and the client would take the consumer's name for a number. Ours are never acknowledged.
+    """
+    tokens = reply.split(b".")
+    # $JS.ACK, [domain, account,] stream, consumer, four numbers, pending[, more].
+    return reply if len(tokens) < 11 else b".".join((*tokens[:2], *tokens[4:11]))
+
+
 class StrictClient(Client):
     """A client that survives what strangers and a silent peer can do to it."""
 
@@ -228,6 +242,8 @@ class StrictClient(Client):
 
         A subject that is not UTF-8 is enough, and anybody may publish one.
         """
+        if reply.startswith(_ACK):
+            reply = first_form(reply)
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
         except (ValueError, IndexError) as error:

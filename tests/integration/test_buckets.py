@@ -12,9 +12,10 @@ from structlog.testing import capture_logs
 
 from lattice import errors
 from lattice.aio.tasks import TaskGroup
-from lattice.bus import Bucket, Bus, buckets
+from lattice.bus import Bucket, Bus, NatsSettings, buckets
 from lattice.bus.buckets import Changes, Mirror
 from lattice.bus.server import NatsServer
+from tests.support.configured_nats import configured_nats
 from tests.support.eventually import eventually
 from tests.support.nats_server import connected, nats_server
 
@@ -400,6 +401,27 @@ class TestMirror:
             tasks.guard(bucket.mirror(lambda _: None).run, name="follow")
             await asked.wait()
             await tasks.aclose()
+
+    async def test_a_server_that_names_acknowledgements_anew_is_understood(
+        self, tmp_path: Path, lattice_name: str, tasks: TaskGroup
+    ) -> None:
+        """The client of old would go deaf, without a word, at the first change."""
+        configuration = f"""
+            jetstream {{ store_dir: "{tmp_path}/store", domain: hub }}
+            feature_flags {{ js_ack_fc_v2: true }}"""
+        async with configured_nats(tmp_path, configuration) as url:
+            bus = await Bus.connect(NatsSettings(servers=(url,)), name="test")
+            bucket = await bus.bucket(lattice_name)
+            await bucket.put("a", b"1")
+            following = Following(bucket, tasks)
+            await following.mirror.synced.wait()
+            last = await bucket.put("b", b"1")
+
+            assert await following.mirror.wait_for(last, timeout_s=5)
+            assert following.values == {"a": b"1", "b": b"1"}
+            assert bus.statistics().reconnects == 0
+            await tasks.aclose()
+            await bus.aclose()
 
     async def test_changes_that_had_no_room_are_read_again(
         self, bus: Bus, nats: NatsServer, lattice_name: str, tasks: TaskGroup
