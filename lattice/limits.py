@@ -21,6 +21,25 @@ RETRIES_MAX = 2
 RETRY_DELAY_S = 0.02
 """First pause before such a repetition, doubled each time, with full jitter."""
 
+RETRY_SHARE = 0.1
+"""Such repetitions of one process, as a share of its calls: trying again must not double a load
+that is too much already."""
+
+RETRIES_PER_S = 10.0
+"""Repetitions that one process may make in any case; it may have few calls."""
+
+RETRIES_SAVED_MAX = 100.0
+"""Repetitions that a process may have saved up while it needed none."""
+
+THROTTLE_TRAPS = 10
+"""Calls in a row ended by a trap or a limit until an actor is throttled: beyond bad luck."""
+
+THROTTLE_S = 0.1
+"""Bound of the first pause of a throttled actor, doubled each time, with full jitter."""
+
+THROTTLE_S_MAX = 10.0
+"""Longest such pause: whoever mends what it leans on waits no longer than a call may take."""
+
 ENVELOPE_BYTES_MARGIN = 64 * KIB
 """Room left under the server's ``max_payload`` for an envelope's other fields and headers."""
 
@@ -42,11 +61,31 @@ MAILBOX_CALLS = 1_000
 MAILBOX_BYTES = 64 * MIB
 """Payload bytes that may wait in one mailbox: a thousand large calls must not fill the memory."""
 
+MAILBOXES_BYTES = 512 * MIB
+"""Payload bytes that may wait in all mailboxes of a host together."""
+
+BACKLOG_CALLS = 10_000
+"""Messages of one target that may wait until a process looks at them: one burst."""
+
+BACKLOG_BYTES = 64 * MIB
+"""Their size; as ``MAILBOX_BYTES``."""
+
+BACKLOG_S = 1.0
+"""A target whose oldest such message is older takes no more: what waits longer than that is load
+that can't be carried, and would only be served when its caller has given up."""
+
 CALLS_PENDING_MAX = 100_000
 """Calls one process may have in flight: each holds a future and a timer."""
 
 INSTANCES_MAX = 10_000
 """Running instances per host; each holds a fiber of about 20 KiB and five memory mappings."""
+
+INSTANCES_KEPT = 64
+"""Of a host's instances so many, or an eighth, are kept for actors that have nothing running: one
+actor must not hold them all while it waits for another."""
+
+GUEST_MEMORY_SHARE = 0.75
+"""Share of the machine's memory that all instances of a host may have together."""
 
 ACTOR_COUNT_MAX = 100_000
 """Largest ``count`` taken from a scale request; ``wash`` says 2**32-1 for "unbounded"."""

@@ -1,12 +1,13 @@
 """Calls: to a target in this process directly, to any other over NATS, with the same meaning.
 
 A call is delivered at most once. What failed without having been executed (``overloaded``,
-``not_running``, ``draining``) is repeated here, at most twice, within the deadline; nothing else.
+``not_running``, ``draining``) is repeated here, at most twice, within the deadline and within the
+process's budget for it; nothing else is.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -15,6 +16,7 @@ import structlog
 from lattice import errors, limits, names, subjects
 from lattice.aio import retry
 from lattice.aio.tasks import TaskGroup
+from lattice.aio.turns import Line, Turns
 from lattice.bus import Bus, Message, ObjectStore, Subscription
 from lattice.wire import invocation as wire
 from lattice.wire.invocation import Invocation, PayloadRef, Reply
@@ -23,6 +25,10 @@ log = structlog.get_logger()
 
 DOOR_SOURCE = "nats"
 """Who the plain door's callers are to the target: a NATS client, nobody with links."""
+
+
+REFUSAL_S = 0.01
+"""How long the figures in an answer of an overloaded process may be those of before."""
 
 
 class Target(Protocol):
@@ -51,7 +57,17 @@ class Rpc:
         self._targets: dict[str, Target] = {}
         self._payloads = Payloads(bus, lattice)
         self._tasks = TaskGroup("calls")
-        self._now = asyncio.get_running_loop().time
+        self.now = asyncio.get_running_loop().time
+        """The clock of deadlines."""
+        self.turns = Turns(self._tasks)
+        """What comes in faster than it can be served."""
+        self.retries = retry.RetryBudget(
+            share=limits.RETRY_SHARE,
+            per_s=limits.RETRIES_PER_S,
+            saved_max=limits.RETRIES_SAVED_MAX,
+            now=self.now(),
+        )
+        """What this process has repeated, and may."""
 
     async def call(self, invocation: Invocation) -> Reply:
         """Call a target and wait for its answer, until the invocation's deadline.
@@ -63,6 +79,7 @@ class Rpc:
         """
         if invocation.hops > limits.HOPS_MAX:
             raise errors.HopLimit(invocation.hops, limits.HOPS_MAX, at=self._at)
+        self.retries.calls += 1
         # The first try is direct when it can be; a repetition gives other hosts their chance.
         target = self._targets.get(invocation.target)
         attempt = 0
@@ -75,7 +92,8 @@ class Rpc:
                 if not error.retryable or attempt == limits.RETRIES_MAX:
                     raise
                 pause_s = retry.full_jitter(limits.RETRY_DELAY_S, attempt)
-                if self._now() + pause_s >= invocation.deadline:
+                now = self.now()
+                if now + pause_s >= invocation.deadline or not self.retries.spend(now):
                     raise
             attempt += 1
             target = None
@@ -108,7 +126,7 @@ class Rpc:
         try:
             message = await self._bus.request(
                 subjects.call(self._lattice, invocation.target, invocation.source),
-                wire.encode_request(invocation, now=self._now(), ref=ref),
+                wire.encode_request(invocation, now=self.now(), ref=ref),
                 deadline=invocation.deadline,
             )
         except errors.NotRunning:
@@ -145,15 +163,24 @@ class Rpc:
             raise self._bug(error) from error
         return reply
 
-    async def receive(self, message: Message, target_id: str, target: Target) -> None:
-        """Serve one message from the call subject; waits for nothing that takes time."""
+    def line(self, serve: Callable[[Message, float], Awaitable[None]]) -> Line[Message]:
+        """A line of messages that are served in turn with those of all other lines."""
+        return Line(self.turns, serve, now=self.now)
+
+    async def receive(
+        self, message: Message, target_id: str, target: Target, arrived: float
+    ) -> None:
+        """Serve one message from the call subject; waits for nothing that takes time.
+
+        The time since it arrived counts: what has expired by now is not executed.
+        """
         call_id = ""
         try:
             invocation, ref = wire.decode_request(
                 message.data,
                 source=subjects.caller_of(message.subject),
                 target=target_id,
-                now=self._now(),
+                now=arrived,
             )
             call_id = invocation.id
             self._check(invocation)
@@ -180,7 +207,17 @@ class Rpc:
             else:
                 await self._answer(message, call_id, outcome)
 
-    async def receive_plain(self, message: Message, target_id: str, target: Target) -> None:
+    def refusal(self, error: errors.Overloaded) -> bytes:
+        """An answer to calls that nobody looked at, so that it names no call."""
+        return self._encode_error("", error)
+
+    async def refuse(self, message: Message, refusal: bytes) -> None:
+        """Answer a message from the call subject that there is no room for."""
+        await self._send(message, refusal)
+
+    async def receive_plain(
+        self, message: Message, target_id: str, target: Target, arrived: float
+    ) -> None:
         """Serve one message from the plain door: a payload in, a payload or error headers out."""
         try:
             invocation = Invocation(
@@ -189,25 +226,35 @@ class Rpc:
                 interface="",
                 operation=subjects.operation_of(self._lattice, target_id, message.subject),
                 payload=message.data,
-                deadline=self._now() + _timeout_s(message.headers or {}),
+                deadline=arrived + _timeout_s(message.headers or {}),
                 trace=(message.headers or {}).get("traceparent"),
             )
-            reply = await self._run(target, invocation)
-            if message.reply:
-                await self._bus.publish(message.reply, reply.payload)
+            self._check(invocation)
+            outcome = target.accept(invocation)
+            if type(outcome) is not Reply:
+                self._tasks.spawn(
+                    self._wait_then_answer_plain(outcome, message),  # type: ignore[arg-type]
+                    name="plain call",
+                )
+                return
         except errors.LatticeError as error:
             await self._send_plain_error(message, error)
+        except Exception as error:
+            await self._send_plain_error(message, self._bug(error))
+        else:
+            await self._answer_plain(message, outcome)
+
+    async def refuse_plain(self, message: Message, error: errors.Overloaded) -> None:
+        """Answer a message from the plain door that there is no room for."""
+        await self._send_plain_error(message, error)
 
     def forget(self, target_id: str, target: Target) -> None:
         """Call the target directly no more; one that has taken its place stays."""
         if self._targets.get(target_id) is target:
             del self._targets[target_id]
 
-    def spawn_plain(self, message: Message, target_id: str, target: Target) -> None:
-        self._tasks.spawn(self.receive_plain(message, target_id, target), name="plain call")
-
     def _check(self, invocation: Invocation) -> None:
-        if invocation.deadline <= self._now():
+        if invocation.deadline <= self.now():
             raise errors.DeadlineExceeded("its time was up when it arrived; not executed")
         if invocation.hops > limits.HOPS_MAX:
             raise errors.HopLimit(invocation.hops, limits.HOPS_MAX)
@@ -260,6 +307,28 @@ class Rpc:
             # The caller learns of the lost connection by itself.
             log.debug("an answer could not be sent", error=error.text)
 
+    async def _wait_then_answer_plain(self, outcome: Awaitable[Reply], message: Message) -> None:
+        try:
+            reply = await outcome
+        except errors.LatticeError as error:
+            await self._send_plain_error(message, error)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            await self._send_plain_error(message, errors.Cancelled("the call was abandoned"))
+        except Exception as error:
+            await self._send_plain_error(message, self._bug(error))
+        else:
+            await self._answer_plain(message, reply)
+
+    async def _answer_plain(self, message: Message, reply: Reply) -> None:
+        if not message.reply:
+            return
+        try:
+            await self._bus.publish(message.reply, reply.payload)
+        except errors.LatticeError as error:
+            await self._send_plain_error(message, error)
+
     async def _send_plain_error(self, message: Message, error: errors.LatticeError) -> None:
         if not message.reply:
             return
@@ -291,6 +360,10 @@ class Service:
         self._target_id = names.parse_entity(target_id)
         self._target = target
         self._subscriptions: list[Subscription] = []
+        self._calls = rpc.line(self._serve_call)
+        self._plain_calls = rpc.line(self._serve_plain)
+        self._refusal_bytes = b""
+        self._refusal_expires = 0.0
 
     async def open(self, *, door: bool) -> None:
         queue = subjects.queue_group(self._lattice, self._target_id)
@@ -315,12 +388,42 @@ class Service:
         for subscription in self._subscriptions:
             await subscription.drain()
         self._subscriptions.clear()
+        await self._calls.wait_empty()
+        await self._plain_calls.wait_empty()
 
     async def _on_call(self, message: Message) -> None:
-        await self._rpc.receive(message, self._target_id, self._target)
+        if self._rpc.turns.is_free:
+            await self._rpc.receive(message, self._target_id, self._target, self._rpc.now())
+        elif not self._calls.offer(message, len(message.data)):
+            await self._rpc.refuse(message, self._refusal())
 
     async def _on_plain(self, message: Message) -> None:
-        self._rpc.spawn_plain(message, self._target_id, self._target)
+        if self._rpc.turns.is_free:
+            await self._serve_plain(message, self._rpc.now())
+        elif not self._plain_calls.offer(message, len(message.data)):
+            await self._rpc.refuse_plain(message, self._backlogged(self._plain_calls))
+
+    def _refusal(self) -> bytes:
+        """What callers hear while the line is full: made anew a hundred times a second only.
+
+        Refusing must be far cheaper than serving, or a host would be busy with nothing else.
+        """
+        now = self._rpc.now()
+        if now >= self._refusal_expires:
+            self._refusal_expires = now + REFUSAL_S
+            self._refusal_bytes = self._rpc.refusal(self._backlogged(self._calls))
+        return self._refusal_bytes
+
+    def _backlogged(self, line: Line[Message]) -> errors.Overloaded:
+        return errors.Overloaded(
+            f"{self._target_id} gets more calls than this process can serve: {line.describe()}"
+        )
+
+    async def _serve_call(self, message: Message, arrived: float) -> None:
+        await self._rpc.receive(message, self._target_id, self._target, arrived)
+
+    async def _serve_plain(self, message: Message, arrived: float) -> None:
+        await self._rpc.receive_plain(message, self._target_id, self._target, arrived)
 
 
 class Payloads:

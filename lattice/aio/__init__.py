@@ -1,1 +1,1 @@
-"""asyncio made stricter: tasks with names and guards, back-off schedules."""
+"""asyncio made stricter: tasks with names and guards, back-off schedules, work in turn."""

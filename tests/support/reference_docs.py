@@ -49,6 +49,9 @@ SETTINGS = {
     "INSTANCES_MAX": "`LATTICE_INSTANCES_MAX`",
     "MAILBOX_CALLS": "`LATTICE_MAILBOX_CALLS`",
     "REPLICAS_MAX": "`LATTICE_REPLICAS`",
+    "GUEST_MEMORY_SHARE": "`LATTICE_GUEST_MEMORY_BYTES`, in bytes",
+    "THROTTLE_TRAPS": "`LATTICE_THROTTLE_TRAPS`",
+    "THROTTLE_S_MAX": "`LATTICE_THROTTLE_S_MAX`",
     "HEARTBEAT_S": "`LATTICE_HEARTBEAT_S`",
     "ARTEFACT_CACHE_BYTES": "`LATTICE_ARTEFACT_CACHE_BYTES`",
     "CONTROL_TIMEOUT_S": "`lattice --timeout-ms`",
@@ -104,7 +107,8 @@ def _spelled(name: str, value: float) -> str:
         for unit, size in (("MiB", limits.MIB), ("KiB", limits.KIB)):
             if value >= size and value % size == 0:
                 return f"{value // size} {unit}"
-    return f"{value:,g}" + (" s" if name.endswith(("_S", "_S_MAX")) else "")
+    seconds = name.endswith(("_S", "_S_MAX")) and not name.endswith("_PER_S")
+    return f"{value:,g}" + (" s" if seconds else "")
 
 
 if __name__ == "__main__":

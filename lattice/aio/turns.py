@@ -1,0 +1,164 @@
+"""Work that arrives in floods, done in turn and in slices, so that nothing else waits long for it.
+
+A client library hands over everything that one read of the socket brought, without a pause. Done
+right there it would hold the event loop for as long as all of it takes: no heartbeat, no answer,
+no other line. Here one pass of the loop does ``SLICE_S`` of it; what is left stands in *lines*,
+which take turns. An idle process does what comes in at once, and pays a look at the clock for it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Generic, TypeVar
+
+import structlog
+
+from lattice import limits
+from lattice.aio.tasks import TaskGroup
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+SLICE_S = 0.002
+"""Work done in one pass of the event loop: a fraction of what anybody notices, and a thousand times
+what the pass itself costs."""
+
+
+class Turns:
+    """The lines of one process, and the task that is there while something stands in them."""
+
+    def __init__(self, tasks: TaskGroup, *, slice_s: float = SLICE_S) -> None:
+        self._tasks = tasks
+        self._slice_s = slice_s
+        self._ring: deque[Line[object]] = deque()
+        """Lines in which something stands, each once; the one whose turn it is first."""
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._in_slice = False
+        self._slice_ends = 0.0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody waits, and there is time left in this pass of the loop."""
+        if self._ring:
+            return False
+        if self._in_slice:
+            return perf_counter() < self._slice_ends
+        self._begin_slice()
+        return True
+
+    def join(self, line: "Line[object]") -> None:
+        """Give a turn to a line in which something stands again."""
+        self._ring.append(line)
+        if len(self._ring) == 1:
+            self._tasks.spawn(self._run(), name="work in turn")
+
+    async def _run(self) -> None:
+        """Do what stands in the lines, one item of each in turn."""
+        while self._ring:
+            if not self._in_slice:
+                self._begin_slice()
+            # It keeps its place meanwhile: whoever comes now finds the process busy.
+            line = self._ring[0]
+            await line.do_next()
+            self._ring.popleft()
+            if line:
+                self._ring.append(line)
+            # With an empty ring there must be no wait: whoever joins it starts this anew.
+            if self._ring and perf_counter() >= self._slice_ends:
+                await asyncio.sleep(0)
+
+    def _begin_slice(self) -> None:
+        self._in_slice = True
+        self._slice_ends = perf_counter() + self._slice_s
+        # Called in the next pass, before whatever that pass brings.
+        self._call_soon(self._end_slice)
+
+    def _end_slice(self) -> None:
+        self._in_slice = False
+
+
+class Line(Generic[T]):
+    """Items of one kind that wait to be done, in order; bounded by number, size and age."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        do: Callable[[T, float], Awaitable[None]],
+        *,
+        items_max: int = limits.BACKLOG_CALLS,
+        bytes_max: int = limits.BACKLOG_BYTES,
+        age_s_max: float = limits.BACKLOG_S,
+        now: Callable[[], float],
+    ) -> None:
+        """``do`` gets an item and the time of its arrival on the clock ``now``.
+
+        It handles its own errors, and waits for nothing that takes time.
+        """
+        self._turns = turns
+        self._do = do
+        self._items_max = items_max
+        self._bytes_max = bytes_max
+        self._age_s_max = age_s_max
+        self._now = now
+        self._items: deque[tuple[T, int, float]] = deque()
+        self._bytes = 0
+        self._busy = False
+        self._emptied: asyncio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def offer(self, item: T, size: int) -> bool:
+        """Line an item up, unless the line is full.
+
+        Whoever finds ``Turns.is_free`` does it at once instead.
+        """
+        now = self._now()
+        if self._items and (
+            len(self._items) >= self._items_max
+            or self._bytes + size > self._bytes_max
+            or now - self._items[0][2] >= self._age_s_max
+        ):
+            return False
+        self._items.append((item, size, now))
+        self._bytes += size
+        # The one that is being done keeps its line in the ring.
+        if len(self._items) == 1 and not self._busy:
+            self._turns.join(self)  # type: ignore[arg-type]
+        return True
+
+    def describe(self) -> str:
+        """How full it is, with the bounds."""
+        age_s = self._now() - self._items[0][2] if self._items else 0.0
+        return (
+            f"{len(self._items)} of {self._items_max} wait to be looked at, with {self._bytes} of"
+            f" {self._bytes_max} bytes, the oldest for {age_s:.3f} of {self._age_s_max:g} s"
+        )
+
+    async def do_next(self) -> None:
+        """Do the item that has waited longest."""
+        item, size, arrived = self._items.popleft()
+        self._bytes -= size
+        self._busy = True
+        try:
+            await self._do(item, arrived)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Something that it waited for was cancelled, not the task that serves all lines.
+            log.error("work in turn was cancelled")
+        except Exception as error:
+            log.error("work in turn failed", exc_info=error)
+        finally:
+            self._busy = False
+            if not self._items and self._emptied is not None:
+                self._emptied.set()
+
+    async def wait_empty(self) -> None:
+        """Return when everything that was taken has been done."""
+        while self._items or self._busy:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()

@@ -1,0 +1,141 @@
+"""Floods of work: what is done at once, what waits, who is next, and what is too much."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import perf_counter
+
+import pytest
+
+from lattice.aio.tasks import TaskGroup
+from lattice.aio.turns import Line, Turns
+
+SLICE_S = 0.001
+
+
+class Work:
+    """Lines whose items burn a slice's worth of the processor each, so that each ends a slice."""
+
+    def __init__(self) -> None:
+        self.tasks = TaskGroup("test")
+        self.turns = Turns(self.tasks, slice_s=SLICE_S)
+        self.done: list[str] = []
+        self.now = 0.0
+        self.ages: list[float] = []
+
+    def line(self, **bounds: float) -> Line[str]:
+        return Line(self.turns, self._do, now=lambda: self.now, **bounds)  # type: ignore[arg-type]
+
+    async def take(self, line: Line[str], item: str, size: int = 1) -> bool:
+        """What a callback does with what comes in."""
+        if self.turns.is_free:
+            await self._do(item, self.now)
+            return True
+        return line.offer(item, size)
+
+    async def _do(self, item: str, arrived: float) -> None:
+        self.ages.append(self.now - arrived)
+        ends = perf_counter() + SLICE_S
+        while perf_counter() < ends:
+            pass
+        self.done.append(item)
+        if item.startswith("fails"):
+            raise RuntimeError(item)
+        if item.startswith("cancels"):
+            raise asyncio.CancelledError
+
+
+@pytest.fixture
+async def work() -> AsyncIterator[Work]:
+    work = Work()
+    yield work
+    await work.tasks.aclose()
+
+
+async def test_an_idle_process_does_what_comes_at_once(work: Work) -> None:
+    line = work.line()
+    await work.take(line, "first", 1)
+    assert (work.done, len(line), len(work.tasks)) == (["first"], 0, 0)
+
+
+async def test_what_is_beyond_a_slice_is_left_to_later_passes(work: Work) -> None:
+    line = work.line()
+    for number in range(5):
+        await work.take(line, f"{number}", 1)
+    assert work.done == ["0"]
+    passes = 0
+    while len(work.done) < 5:
+        await asyncio.sleep(0)
+        passes += 1
+    assert work.done == ["0", "1", "2", "3", "4"]
+    assert passes >= 4, "others were let in between"
+
+
+async def test_lines_take_turns(work: Work) -> None:
+    flooded, quiet = work.line(), work.line()
+    for number in range(4):
+        await work.take(flooded, f"flooded {number}", 1)
+    await work.take(quiet, "quiet", 1)
+    await flooded.wait_empty()
+    assert work.done == ["flooded 0", "flooded 1", "quiet", "flooded 2", "flooded 3"]
+
+
+async def test_the_time_in_line_is_told(work: Work) -> None:
+    line = work.line()
+    await work.take(line, "first", 1)
+    await work.take(line, "second", 1)
+    work.now = 7.0
+    await line.wait_empty()
+    assert work.ages == [0.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        ({"items_max": 2}, "2 of 2 wait"),
+        ({"bytes_max": 25}, "20 of 25 bytes"),
+        ({"age_s_max": 0.5}, "0.500 of 0.5 s"),
+    ],
+    ids=["by number", "by size", "by age"],
+)
+async def test_a_full_line_takes_no_more(work: Work, bounds: dict[str, float], told: str) -> None:
+    line = work.line(**bounds)
+    await work.take(line, "at once", 10)
+    assert await work.take(line, "waits", 10)
+    assert await work.take(line, "waits too", 10)
+    work.now = 0.5
+    assert not await work.take(line, "too much", 10)
+    assert told in line.describe()
+    await line.wait_empty()
+    assert work.done == ["at once", "waits", "waits too"]
+
+
+@pytest.mark.parametrize("item", ["fails", "cancels"])
+async def test_an_item_that_goes_wrong_holds_up_nothing(work: Work, item: str) -> None:
+    line = work.line()
+    for each in ("first", item, "last"):
+        await work.take(line, each, 1)
+    await line.wait_empty()
+    assert work.done == ["first", item, "last"]
+
+
+async def test_nothing_is_left_when_the_lines_are_empty(work: Work) -> None:
+    line = work.line()
+    for number in range(3):
+        await work.take(line, f"{number}", 1)
+    await line.wait_empty()
+    await asyncio.sleep(0)
+    assert len(work.tasks) == 0
+    await work.take(line, "again", 1)
+    assert work.done[-1] == "again"
+
+
+async def test_what_comes_while_the_last_item_is_done_is_done_once(work: Work) -> None:
+    first, second = work.line(), work.line()
+    for number in range(200):
+        await work.take(first if number % 3 else second, f"{number}", 1)
+        if number % 5 == 0:
+            await asyncio.sleep(0)
+    await first.wait_empty()
+    await second.wait_empty()
+    assert sorted(work.done, key=int) == [f"{number}" for number in range(200)]
+    assert len(work.tasks) <= 1
