@@ -1,5 +1,6 @@
 """Answers who asks what this host does and what its actors' calls came to."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -98,6 +99,7 @@ def _figures(actor: Actor, outward: Outward) -> ActorFigures:
         failed=tally.failed,
         trapped=tally.trapped,
         refused=tally.refused,
+        throttled_ms=_throttled_ms(actor),
         bytes_in=tally.bytes_in,
         bytes_out=tally.bytes_out,
         cpu_us=tally.cpu_us,
@@ -106,6 +108,14 @@ def _figures(actor: Actor, outward: Outward) -> ActorFigures:
         queued=tally.queued,
         links=list(_links(outward)),
     )
+
+
+def _throttled_ms(actor: Actor) -> int:
+    if not actor.throttle.is_on:
+        return 0
+    # Not 0 when a probe is due: it is throttled until that has succeeded.
+    left_s = actor.throttle.left_s(asyncio.get_running_loop().time())
+    return max(1, round(left_s * 1_000))
 
 
 def _links(outward: Outward) -> Iterable[LinkFigures]:

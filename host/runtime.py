@@ -13,6 +13,8 @@ import structlog
 
 import lattice
 from host.actors.registry import Actors
+from host.actors.slots import Slots
+from host.actors.throttle import ThrottlePolicy
 from host.artefacts.fetch import Fetcher
 from host.artefacts.shelf import Shelf
 from host.control.foreign import ForeignProviders
@@ -25,6 +27,7 @@ from host.figures import FiguresServer, resident_bytes
 from host.heartbeat import Heartbeat
 from host.labels import Labels
 from host.logs import Logs
+from host.memory import machine_bytes
 from host.settings import HostSettings
 from host.supervise.providers import Providers, Surroundings
 from host.trust import Trust
@@ -67,6 +70,8 @@ class Host:
         self._reconciler: Reconciler | None = None
         self._connections: dict[str, Bus]
         self._engine: Engine
+        self._slots: Slots
+        self._rpc: Rpc
         self._actors: Actors
         self._providers: Providers
 
@@ -107,7 +112,8 @@ class Host:
             stack.push_async_callback(tasks.aclose)
             self._engine = self._make_engine()
             stack.callback(self._engine.close)
-            rpc = Rpc(calls, settings.lattice, at=self.id)
+            self._slots = self._make_slots()
+            self._rpc = rpc = Rpc(calls, settings.lattice, at=self.id)
             stack.push_async_callback(rpc.aclose)
             state = await State.open(control_bus, settings.lattice, self, tasks)
             events = Events(control_bus, settings.lattice, self.id)
@@ -136,7 +142,14 @@ class Host:
                 fetcher=fetcher,
                 judge=judge,
                 logs=logs,
+                tasks=tasks,
+                slots=self._slots,
                 call_limits=self._call_limits(),
+                throttle=ThrottlePolicy(
+                    traps=settings.throttle_traps,
+                    pause_s=min(limits.THROTTLE_S, settings.throttle_s_max),
+                    pause_s_max=settings.throttle_s_max,
+                ),
                 mailbox_calls=settings.mailbox_calls,
             )
             self._providers = Providers(
@@ -280,6 +293,13 @@ class Host:
             )
         )
 
+    def _make_slots(self) -> Slots:
+        engine = self._engine
+        bytes_max = self._settings.guest_memory_bytes
+        if bytes_max is None:
+            bytes_max = int(machine_bytes() * limits.GUEST_MEMORY_SHARE)
+        return Slots(engine.instances_max, memory=engine, bytes_max=bytes_max)
+
     def _call_limits(self) -> CallLimits:
         return CallLimits(
             memory_bytes=self._settings.memory_bytes,
@@ -312,7 +332,7 @@ class Host:
         }
 
     def _host_figures(self) -> HostFigures:
-        statistics = self._engine.statistics()
+        statistics, slots, retries = self._engine.statistics(), self._slots, self._rpc.retries
         return HostFigures(
             id=self.id,
             name=self._settings.name,
@@ -323,6 +343,10 @@ class Host:
             instances_max=statistics.instances_max,
             memory_bytes=resident_bytes(),
             draining=self.draining,
+            guest_memory_bytes=slots.held_bytes,
+            guest_memory_bytes_max=slots.bytes_max,
+            retried=retries.spent,
+            retries_refused=retries.refused,
         )
 
     def _bounds(self) -> list[BoundDiagnostics]:

@@ -116,6 +116,16 @@ class HostSettings(BaseSettings):
     cpu_time_s: float = Field(default=limits.CPU_TIME_S, gt=0)
     """CPU time of one call."""
 
+    guest_memory_bytes: int | None = Field(default=None, ge=limits.MIB)
+    """Memory of all running instances together, beyond which no further one starts; three quarters
+    of the machine's, or of its control group's, when absent."""
+
+    throttle_traps: int = Field(default=limits.THROTTLE_TRAPS, ge=0)
+    """Calls in a row, ended by a trap or a limit, until an actor is throttled; 0 for never."""
+
+    throttle_s_max: float = Field(default=limits.THROTTLE_S_MAX, gt=0)
+    """Longest time for which a throttled actor is not called."""
+
     mailbox_calls: int = Field(default=limits.MAILBOX_CALLS, ge=0)
     """Calls that may wait for one actor; beyond it ``overloaded``."""
 

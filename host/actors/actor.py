@@ -1,20 +1,24 @@
 """One actor: how many of its calls run, which wait, and what becomes of each.
 
-A call runs at once while fewer than ``count`` instances do. Otherwise it waits in a bounded
-mailbox, in order; when that is full the caller hears ``overloaded`` at once and may try elsewhere.
-A slot that becomes free is handed to the oldest waiting call, never thrown open, so that a
-newcomer can't overtake.
+A call runs at once while fewer than ``count`` instances do and the host has a place for one more
+(``slots.py``). Otherwise it waits in a bounded mailbox, in order; when that is full the caller
+hears ``overloaded`` at once and may try elsewhere. A place that becomes free is handed to the
+oldest waiting call of the actor whose turn it is, never thrown open, so that a newcomer can't
+overtake. An actor whose guests keep trapping is left alone for a while (``throttle.py``).
 """
 
 import asyncio
-from collections import deque
+import random
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 
 import structlog
 
+from host.actors.slots import Share, Slots
 from host.actors.tally import Tally, is_by_force
+from host.actors.throttle import Throttle, ThrottlePolicy
 from host.engine import CallLimits, Execution, HostCalls, Module
 from lattice import errors, limits
 from lattice.wire.invocation import Invocation, Reply
@@ -29,6 +33,10 @@ Surroundings = Callable[[Invocation], HostCalls]
 
 Report = Callable[[Invocation, errors.LatticeError], None]
 """Hears of a call that a trap or a limit ended, and why."""
+
+
+ThrottleNotice = Callable[[Throttle], None]
+"""Hears when an actor begins to be throttled, and when that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +59,46 @@ class Actor:
         module: Module,
         *,
         count: int,
+        slots: Slots,
         surroundings: Surroundings,
         call_limits: CallLimits,
         mailbox_calls: int = limits.MAILBOX_CALLS,
         report: Report | None = None,
+        throttle: ThrottlePolicy | None = None,
+        throttle_notice: ThrottleNotice | None = None,
+        uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.id = actor_id
-        self.count = count
-        """Concurrent instances at the most; may change while calls run."""
+        self._slots = slots
+        self._share = Share(count, self._begin_oldest)
         self._module = module
         self._surroundings = surroundings
         self._call_limits = call_limits
         self._mailbox_calls = mailbox_calls
-        self._mailbox: deque[_Waiting] = deque()
-        self._mailbox_bytes = 0
-        self._running = 0
+        # Ordered, as a deque is, and what gives up in its middle is found at once.
+        self._mailbox: OrderedDict[_Waiting, None] = OrderedDict()
         self._executions: set[Execution] = set()
         """Those that did not end at once."""
         self._stopping = False
         self._idle = asyncio.Event()
         """Set when the last call ends of an actor that is being stopped."""
         self._report = report
+        self.throttle = Throttle(throttle or ThrottlePolicy(traps=0))
+        self._throttle_notice = throttle_notice
+        self._probe: Invocation | None = None
+        """The call whose end decides whether the actor is throttled on."""
+        self._uniform = uniform
         self.tally = Tally()
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def count(self) -> int:
+        """Concurrent instances at the most."""
+        return self._share.count
+
     def statistics(self) -> ActorStatistics:
         return ActorStatistics(
-            running=self._running,
+            running=self._share.running,
             waiting=len(self._mailbox),
             completed=self.tally.completed,
             failed=self.tally.failed,
@@ -88,7 +109,7 @@ class Actor:
         """Execute a call, or queue it.
 
         Raises:
-            Overloaded: the mailbox is full.
+            Overloaded: the mailbox is full, or the actor is throttled.
             Draining: the actor is being stopped here.
             DeadlineExceeded: its time is up; not executed.
             LatticeError: whatever the guest's first slice ended with.
@@ -99,24 +120,33 @@ class Actor:
         if invocation.deadline <= self._loop.time():
             self.tally.refused += 1
             raise errors.DeadlineExceeded("its time was up when it arrived; not executed")
-        if self._running < self.count and not self._mailbox:
-            self._enter()
+        if self.throttle.traps and self.throttle.is_on:
+            self._admit_probe(invocation)
+        if self._slots.enter(self._share):
             return self._run(invocation)
         self._check_room(invocation)
-        waiting = _Waiting(self._loop.create_future(), len(invocation.payload), perf_counter_ns())
-        self._mailbox.append(waiting)
-        self._mailbox_bytes += waiting.size
+        waiting = _Waiting(
+            self._loop.create_future(),
+            len(invocation.payload),
+            invocation.deadline,
+            perf_counter_ns(),
+        )
+        self._mailbox[waiting] = None
+        self._slots.wait(self._share, waiting.size)
         return self._run_in_turn(invocation, waiting)
 
     def resize(self, count: int) -> None:
         """Change how many instances may run; running ones are not touched."""
-        self.count = count
-        while self._running < self.count and self._hand_over():
-            self._enter()
+        self._share.count = count
+        self._slots.resized(self._share)
+        self._slots.share_out()
 
     def replace(self, module: Module) -> None:
         """Serve further calls with another module; running ones end with theirs."""
         self._module = module
+        if self.throttle.traps:
+            # What the old one did is not held against the new one.
+            self._note_success()
 
     def restrict(self, call_limits: CallLimits) -> None:
         """Run further calls under other limits; running ones keep theirs."""
@@ -134,7 +164,7 @@ class Actor:
             log.warning(
                 "actor stopped with calls still running",
                 actor=self.id,
-                running=self._running,
+                running=self._share.running,
                 waiting=len(self._mailbox),
             )
             self._end_all()
@@ -149,23 +179,97 @@ class Actor:
         return True
 
     def _end_all(self) -> None:
-        for waiting in self._mailbox:
-            if not waiting.turn.done():
-                waiting.turn.set_exception(
-                    errors.Draining(f"{self.id} was stopped while the call waited for an instance")
-                )
+        self._empty_mailbox(
+            lambda: errors.Draining(f"{self.id} was stopped while the call waited for an instance")
+        )
         for execution in list(self._executions):
             execution.abandon()
 
     def _check_room(self, invocation: Invocation) -> None:
-        size = self._mailbox_bytes + len(invocation.payload)
-        if len(self._mailbox) >= self._mailbox_calls or size > limits.MAILBOX_BYTES:
+        """Refuse a call that there is no room for to wait.
+
+        Raises:
+            Overloaded: with what it measured and the limit.
+        """
+        share, slots, size = self._share, self._slots, len(invocation.payload)
+        if share.waiting < self._mailbox_calls:
+            if share.waiting_bytes + size > limits.MAILBOX_BYTES:
+                full = _Full("bytes wait for it", share.waiting_bytes, limits.MAILBOX_BYTES)
+            elif slots.waiting_bytes + size > slots.waiting_bytes_max:
+                full = _Full(
+                    "bytes wait on this host", slots.waiting_bytes, slots.waiting_bytes_max
+                )
+            else:
+                return
+        else:
+            full = _Full("calls wait for it", share.waiting, self._mailbox_calls)
+        if invocation is self._probe:
+            self._lose_probe()
+        self.tally.refused += 1
+        raise errors.Overloaded(
+            f"{self.id} runs {share.running} of {share.count} instances,"
+            f" {slots.taken} of {slots.places} run on its host,"
+            f" and {full.measured} of {full.limit} {full.what}",
+            detail={
+                "running": share.running,
+                "waiting": share.waiting,
+                "count": share.count,
+                "host_running": slots.taken,
+                "host_places": slots.places,
+                "measured": full.measured,
+                "limit": full.limit,
+            },
+        )
+
+    def _admit_probe(self, invocation: Invocation) -> None:
+        """Let a call to a throttled actor through if one may be tried.
+
+        Raises:
+            Overloaded: it may not.
+        """
+        if not self.throttle.admit(self._loop.time()):
             self.tally.refused += 1
-            raise errors.Overloaded(
-                f"{self.id} has {self._running} of {self.count} instances running"
-                f" and {len(self._mailbox)} calls waiting here",
-                detail={"running": self._running, "waiting": len(self._mailbox)},
-            )
+            raise self._throttled()
+        self._probe = invocation
+
+    def _throttled(self) -> errors.Overloaded:
+        throttle = self.throttle
+        left_ms = round(throttle.left_s(self._loop.time()) * 1_000)
+        return errors.Overloaded(
+            f"{self.id} is throttled for {left_ms} ms: its last {throttle.traps} calls were ended"
+            f" by force; the last: {throttle.reason}",
+            detail={"traps": throttle.traps, "left_ms": left_ms, "last_trap": throttle.reason},
+        )
+
+    def _lose_probe(self) -> None:
+        self._probe = None
+        self.throttle.lost()
+
+    def _note_success(self) -> None:
+        self._probe = None
+        if self.throttle.succeeded() and self._throttle_notice is not None:
+            self._throttle_notice(self.throttle)
+
+    def _note_force(self, invocation: Invocation, error: errors.LatticeError) -> None:
+        """Take a trap down, and leave the actor alone if it was one too many."""
+        probe = invocation is self._probe
+        if probe:
+            self._probe = None
+        now = self._loop.time()
+        if self.throttle.failed(now, self._uniform, error.text, probe=probe):
+            self._empty_mailbox(self._throttled)
+            if self._throttle_notice is not None:
+                self._throttle_notice(self.throttle)
+        if self._report is not None:
+            self._report(invocation, error)
+
+    def _empty_mailbox(self, reason: Callable[[], errors.LatticeError]) -> None:
+        """Refuse every call that waits."""
+        while self._mailbox:
+            waiting, _ = self._mailbox.popitem(last=False)
+            self._slots.withdraw(self._share, waiting.size)
+            if not waiting.turn.done():
+                waiting.turn.set_exception(reason())
 
     def _run(self, invocation: Invocation) -> Reply | Awaitable[Reply]:
         """Start a call whose slot has been taken; gives the slot back when it ends."""
@@ -207,6 +311,8 @@ class Actor:
         self.tally.complete(
             perf_counter_ns() - began_ns, len(invocation.payload), len(reply.payload), usage
         )
+        if self.throttle.traps:
+            self._note_success()
         self._leave()
 
     def _fail(
@@ -220,72 +326,95 @@ class Actor:
         self._leave()
         usage = execution.usage if execution is not None else None
         self.tally.fail(error, perf_counter_ns() - began_ns, len(invocation.payload), usage)
-        if (
-            self._report is not None
-            and isinstance(error, errors.LatticeError)
-            and is_by_force(error)
-        ):
-            self._report(invocation, error)
+        if isinstance(error, errors.LatticeError) and is_by_force(error):
+            self._note_force(invocation, error)
+        elif isinstance(error, errors.ActorError):
+            # The guest ended by itself, and said so.
+            self._note_success()
+        elif invocation is self._probe:
+            self._lose_probe()
 
     async def _run_in_turn(self, invocation: Invocation, waiting: "_Waiting") -> Reply:
         try:
             async with asyncio.timeout_at(invocation.deadline):
                 await waiting.turn
         except BaseException as reason:
+            self._slots.promised_bytes -= waiting.promised_bytes
             if waiting.has_slot:
                 # Its turn came in the same moment: pass the slot on.
-                self.tally.failed += 1
                 self._leave()
             else:
                 self._withdraw(waiting)
+            if isinstance(reason, errors.NotExecuted):
+                self.tally.refused += 1
+            else:
+                self.tally.failed += 1
+            if invocation is self._probe:
+                self._lose_probe()
             if isinstance(reason, TimeoutError):
-                raise errors.DeadlineExceeded(
-                    f"its time was up while it waited for an instance of {self.id}; not executed"
-                ) from None
+                raise self._expired() from None
             raise
+        # What it has from here on is counted by the engine. No await before it runs.
+        self._slots.promised_bytes -= waiting.promised_bytes
         self.tally.queued.add((perf_counter_ns() - waiting.since_ns) // 1_000)
         outcome = self._run(invocation)
         return outcome if isinstance(outcome, Reply) else await outcome
 
-    def _enter(self) -> None:
-        self._running += 1
-
     def _leave(self) -> None:
-        if self._running <= self.count and self._hand_over():
-            # The slot stays taken: the waiting call has it now.
-            return
-        self._running -= 1
+        if self._slots.leave(self._share):
+            self._slots.share_out()
         if self._stopping:
             self._note_idle()
 
     def _note_idle(self) -> None:
-        if self._running == 0 and not self._mailbox:
+        if self._share.running == 0 and not self._mailbox:
             self._idle.set()
 
-    def _hand_over(self) -> bool:
-        """Let the oldest waiting call have a slot; False when none waits."""
+    def _begin_oldest(self) -> None:
+        """Let the oldest waiting call have the place that was just taken for the actor."""
+        now = self._loop.time()
         while self._mailbox:
-            waiting = self._mailbox.popleft()
-            self._mailbox_bytes -= waiting.size
-            if not waiting.turn.done():
+            waiting, _ = self._mailbox.popitem(last=False)
+            self._slots.withdraw(self._share, waiting.size)
+            if waiting.turn.done():
+                continue
+            if waiting.deadline > now:
+                waiting.promised_bytes = self.tally.memory_bytes or self._module.memory_bytes_min
+                self._slots.promised_bytes += waiting.promised_bytes
                 waiting.turn.set_result(None)
-                return True
-        return False
+                return
+            waiting.turn.set_exception(self._expired())
+        # All had given up. Whoever shares out goes on with the next actor.
+        self._slots.leave(self._share)
+
+    def _expired(self) -> errors.DeadlineExceeded:
+        return errors.DeadlineExceeded(
+            f"its time was up while it waited for an instance of {self.id}; not executed"
+        )
 
     def _withdraw(self, waiting: "_Waiting") -> None:
-        # Not there when it was popped after its caller had cancelled it.
+        # Not there when it was taken out after its caller had given up, or was refused.
         if waiting in self._mailbox:
-            self._mailbox.remove(waiting)
-            self._mailbox_bytes -= waiting.size
-        self.tally.failed += 1
+            del self._mailbox[waiting]
+            self._slots.withdraw(self._share, waiting.size)
         self._note_idle()
+
+
+@dataclass(frozen=True, slots=True)
+class _Full:
+    what: str
+    measured: int
+    limit: int
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
     turn: asyncio.Future[None]
     size: int
+    deadline: float
     since_ns: int
+    promised_bytes: int = 0
+    """Memory it is expected to have, from when its turn came until it runs."""
 
     @property
     def has_slot(self) -> bool:

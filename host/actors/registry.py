@@ -12,6 +12,8 @@ import structlog
 
 from host import trust
 from host.actors.actor import Actor
+from host.actors.slots import Slots
+from host.actors.throttle import Throttle, ThrottlePolicy
 from host.artefacts.fetch import Fetcher
 from host.engine import CallLimits, Engine, Module
 from host.events import Events
@@ -20,10 +22,16 @@ from host.hostcalls.outward import Outward
 from host.logs import Logs
 from host.trust import Trust
 from lattice import errors, limits, names
+from lattice.aio.tasks import TaskGroup
 from lattice.identity.claims import Claims
 from lattice.rpc import Rpc, Service
 from lattice.state.store import State
-from lattice.wire.control import ComponentDescription, ScaleComponent, UpdateComponent
+from lattice.wire.control import (
+    ComponentDescription,
+    ScaleComponent,
+    Throttling,
+    UpdateComponent,
+)
 from lattice.wire.invocation import Invocation
 
 log = structlog.get_logger()
@@ -58,7 +66,10 @@ class Actors:
         fetcher: Fetcher,
         judge: Trust,
         logs: Logs,
+        tasks: TaskGroup,
+        slots: Slots,
         call_limits: CallLimits,
+        throttle: ThrottlePolicy,
         mailbox_calls: int = limits.MAILBOX_CALLS,
     ) -> None:
         self._host_id = host_id
@@ -69,7 +80,10 @@ class Actors:
         self._fetcher = fetcher
         self._judge = judge
         self._logs = logs
+        self._tasks = tasks
+        self._slots = slots
         self._call_limits = call_limits
+        self._throttle = throttle
         self._mailbox_calls = mailbox_calls
         self._running: dict[str, _Running] = {}
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -101,6 +115,7 @@ class Actors:
                 revision=(running.claims.revision or 0) if running.claims else 0,
                 max_instances=running.command.count,
                 limits=running.command.component_limits,
+                throttled=self._throttling(running.actor.throttle),
             )
             for actor_id, running in sorted(self._running.items())
         ]
@@ -224,10 +239,13 @@ class Actors:
             actor_id,
             module,
             count=_bounded(command.count),
+            slots=self._slots,
             surroundings=outward.surroundings,
             call_limits=self._limits_of(command),
             mailbox_calls=self._mailbox_calls,
             report=self._note_trap,
+            throttle=self._throttle,
+            throttle_notice=lambda throttle: self._note_throttle(actor_id, throttle),
         )
         service = await self._rpc.serve(actor_id, actor, door=True)
         if self._stopping:
@@ -310,6 +328,27 @@ class Actors:
         backtrace = error.detail.get("backtrace") or ""
         text = f"{error.text}\n{backtrace}".rstrip()
         self._logs.remark(invocation.target, "warning", text, call=invocation.id)
+
+    def _note_throttle(self, actor_id: str, throttle: Throttle) -> None:
+        """Tell log and lattice that an actor is throttled, or no more."""
+        if (running := self._running.get(actor_id)) is None:
+            return
+        data = self._event_data(running.command, running.claims)
+        name, remark = "component_recovered", "it ends by itself again, and is throttled no more"
+        if (told := self._throttling(throttle)) is not None:
+            name, remark = "component_throttled", f"throttled after {told.traps} traps in a row"
+            data |= told.to_json()
+        log.warning("actor throttled" if told else "actor throttled no more", actor=actor_id)
+        self._logs.remark(actor_id, "warning", remark)
+        self._tasks.spawn(self._events.publish_own(name, **data), name="throttle event")
+
+    def _throttling(self, throttle: Throttle) -> Throttling | None:
+        if not throttle.is_on:
+            return None
+        left_s = throttle.left_s(asyncio.get_running_loop().time())
+        return Throttling(
+            traps=throttle.traps, backoff_ms=round(left_s * 1_000), reason=throttle.reason
+        )
 
     async def _report_failure(self, command: ScaleComponent, error: errors.LatticeError) -> None:
         log.error("actor could not be scaled", actor=command.component_id, error=error.text)

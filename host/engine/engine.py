@@ -152,6 +152,8 @@ class Engine:
         self.turn_ns = int(settings.epoch_tick_s * 1e9 / 2)
         """How long a guest may go on on the loop's thread once it was interrupted there."""
         self.running = 0
+        self.held_bytes = 0
+        """Memory of the calls that were not over after their first slice, as of their last one."""
         self.closed = False
         self.polls = 0
         self.polling = False

@@ -59,6 +59,7 @@ class Execution:
         "_error",
         "_fuel",
         "_guest",
+        "_held_bytes",
         "_host",
         "_host_calls",
         "_interrupted",
@@ -94,6 +95,7 @@ class Execution:
         self._host_calls = 0
         self._cpu_ns = 0
         self._memory_bytes = 0
+        self._held_bytes = 0
         self._fuel: int | None = None
 
     @property
@@ -154,6 +156,7 @@ class Execution:
             raise
         if not self._ended:
             engine.suspended.add(self)
+            self._hold()
             if engine.closed:
                 self.abandon()
         return self._ended
@@ -190,6 +193,8 @@ class Execution:
                     else:
                         self._answer(response)
                 self._go_on(back_on_loop)
+                if not self._ended:
+                    self._hold()
         except asyncio.CancelledError:
             if not self._ended:
                 self._end(self._interrupted or errors.Cancelled("the caller stopped waiting"))
@@ -475,6 +480,13 @@ class Execution:
         self._end(errors.CpuExceeded(cpu_ns // 1_000, round(budget_s * 1e6)))
         return True
 
+    def _hold(self) -> None:
+        """Have the engine count the memory that the guest has now."""
+        call = self._guest
+        held = ffi.memory_size(call.context, call.memory) if call.memory else 0
+        self._engine.held_bytes += held - self._held_bytes
+        self._held_bytes = held
+
     def _deliver_lines(self) -> None:
         lines, self._guest.lines = self._guest.lines, None
         for level, text in lines or ():
@@ -517,6 +529,7 @@ class Execution:
             call.slot, call.base = guest.NOWHERE, 0
             engine.give_slot(slot, base)
             engine.suspended.discard(self)
+            engine.held_bytes -= self._held_bytes
         if call.console is not None:
             wasi.flush_console(call)
         if call.lines is not None:

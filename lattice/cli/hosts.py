@@ -254,6 +254,14 @@ def _inventory_text(inventory: HostInventory) -> list[RenderableType]:
             for c in inventory.components
         ]
         text.append(output.table(("Component ID", "Name", "Max count", "Reference"), components))
+        text += [
+            output.visible(
+                f"  {c.id} is throttled for {c.throttled.backoff_ms} ms after {c.throttled.traps}"
+                f" traps in a row: {c.throttled.reason}"
+            )
+            for c in inventory.components
+            if c.throttled
+        ]
     else:
         text.append("  no components")
     if inventory.providers:

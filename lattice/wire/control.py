@@ -113,6 +113,17 @@ class LinkPage(Wire):
     """``Link.order`` of the last one of the page before."""
 
 
+class Throttling(Wire):
+    """Why and for how long a component that keeps trapping is not called; our own."""
+
+    traps: int
+    """Calls in a row that a trap or a limit ended."""
+    backoff_ms: int
+    """Milliseconds until a call is let through again."""
+    reason: str
+    """What the last of them was told."""
+
+
 class ComponentDescription(Wire):
     id: str
     image_ref: str
@@ -121,6 +132,8 @@ class ComponentDescription(Wire):
     revision: int = 0
     max_instances: int
     limits: dict[str, str] | None = None
+    throttled: Throttling | None = None
+    """Our own; 1.x's clients pass over it."""
 
     @model_serializer(mode="wrap")
     def _with_limits(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -69,7 +69,9 @@ class ActorFigures(_Figures):
     trapped: Count = 0
     """Those of them that a trap or a limit ended."""
     refused: Count = 0
-    """Not executed: no room, no time left, or about to stop."""
+    """Not executed: no room, no time left, throttled, or about to stop."""
+    throttled_ms: Count = 0
+    """Above 0 while calls are refused because the last ones trapped; the longest of all hosts."""
     bytes_in: Count = 0
     bytes_out: Count = 0
     cpu_us: Count = 0
@@ -95,6 +97,13 @@ class HostFigures(_Figures):
     memory_bytes: Count
     """Resident memory of the host's process; 0 where the system does not tell."""
     draining: bool
+    guest_memory_bytes: Count = 0
+    """Of the instances that run for more than one slice."""
+    guest_memory_bytes_max: Count = 0
+    retried: Count = 0
+    """Calls from here that were repeated because they had not been executed."""
+    retries_refused: Count = 0
+    """Repetitions that would have been beyond the budget for them."""
     actors: list[ActorFigures] = []
     left_out: Count = 0
     """Actors for which there was no room."""
@@ -163,6 +172,7 @@ def together(figures: Iterable[ActorFigures]) -> ActorFigures:
         id=each[0].id,
         **{name: sum(getattr(one, name) for one in each) for name in _SUMMED},
         memory_bytes=max(one.memory_bytes for one in each),
+        throttled_ms=max(one.throttled_ms for one in each),
         durations=durations,
         queued=queued,
         links=list(links.values()),

@@ -19,7 +19,7 @@ from lattice.bus.server import NatsServer
 from lattice.identity import keys
 from lattice.rpc import Rpc
 from lattice.wire import control, events
-from lattice.wire.control import ComponentDescription, Link, ProviderDescription
+from lattice.wire.control import ComponentDescription, Link, ProviderDescription, Throttling
 from lattice.wire.invocation import Invocation, Reply, Usage
 from tests.support import command_line
 from tests.support.command_line import Outcome
@@ -185,6 +185,21 @@ async def test_an_inventory_is_shown_for_a_part_of_a_name(stub: Stub) -> None:
     assert ["counter", "3", "file:///c"] in [line.split() for line in outcome.output.splitlines()]
     assert "lattice+builtin://keyvalue" in outcome.output
     assert "beta" not in outcome.output
+
+
+async def test_an_inventory_says_which_components_are_throttled_and_why(stub: Stub) -> None:
+    throttled = Throttling(traps=12, backoff_ms=840, reason="the actor trapped: unreachable")
+    stub.components = [
+        ComponentDescription(id="bad", image_ref="file:///b", max_instances=3, throttled=throttled),
+        ComponentDescription(id="good", image_ref="file:///g", max_instances=3),
+    ]
+
+    outcome = await stub.run("get", "inventory", "alp", "-t", "500")
+
+    told = [line for line in outcome.output.splitlines() if "throttled" in line]
+    assert told == [
+        "  bad is throttled for 840 ms after 12 traps in a row: the actor trapped: unreachable"
+    ]
 
 
 async def test_the_inventories_of_all_hosts_are_json(stub: Stub) -> None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from host.actors.actor import Actor
+from host.actors.slots import Slots
+from host.actors.throttle import ThrottlePolicy
 from host.engine import CallLimits, Engine, EngineSettings
 from lattice import errors, limits
 from lattice.wire.invocation import Invocation, Reply
@@ -22,6 +24,7 @@ class Scene:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.slots = Slots(engine.instances_max)
         self.running: dict[bytes, asyncio.Future[bytes]] = {}
         """Open host calls by payload."""
         self.order: list[bytes] = []
@@ -29,21 +32,34 @@ class Scene:
         self.tasks: list[asyncio.Task[Reply]] = []
         self.host = Host(self._suspend)
         self.actor: Actor
+        """The one that was started last."""
+        self.actors: list[Actor] = []
+        self.notices: list[bool] = []
+        """What was told of throttling: begun or over."""
 
-    async def start(self, *, count: int = 1, mailbox_calls: int = 10) -> Actor:
+    async def start(
+        self, *, count: int = 1, mailbox_calls: int = 10, throttle: ThrottlePolicy | None = None
+    ) -> Actor:
         self.actor = Actor(
             "relay",
             await self.engine.load(assembled("relay")),
             count=count,
+            slots=self.slots,
             surroundings=lambda _invocation: self.host,
             call_limits=CallLimits(),
             mailbox_calls=mailbox_calls,
+            throttle=throttle,
+            throttle_notice=lambda throttle: self.notices.append(throttle.is_on),
+            uniform=lambda _, most: most,
         )
+        self.actors.append(self.actor)
         return self.actor
 
-    def send(self, payload: bytes, *, timeout_s: float = LONG_S) -> asyncio.Task[Reply]:
+    def send(
+        self, payload: bytes, *, timeout_s: float = LONG_S, to: Actor | None = None
+    ) -> asyncio.Task[Reply]:
         """Send a call: it is accepted or refused now, and awaited in a task of its own."""
-        outcome = self.actor.accept(invocation(payload, timeout_s=timeout_s))
+        outcome = (to or self.actor).accept(invocation(payload, timeout_s=timeout_s))
 
         async def wait() -> Reply:
             return outcome if isinstance(outcome, Reply) else await outcome
@@ -104,11 +120,14 @@ async def scene(engine: Engine) -> AsyncIterator[Scene]:
     for task in scene.tasks:
         task.cancel()
     await asyncio.gather(*scene.tasks, return_exceptions=True)
-    assert scene.figures == (0, 0)
-    assert scene.actor._mailbox_bytes == 0
-    assert not scene.actor._executions
-    await scene.actor.stop(drain_s=0)
-    assert scene.actor._idle.is_set()
+    assert (scene.slots.taken, scene.slots.waiting_bytes, scene.slots.held_bytes) == (0, 0, 0)
+    for actor in scene.actors:
+        now = actor.statistics()
+        assert (now.running, now.waiting) == (0, 0)
+        assert not actor._executions
+        assert actor._probe is None
+        await actor.stop(drain_s=0)
+        assert actor._idle.is_set()
     left = engine.statistics()
     assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
 
@@ -155,7 +174,15 @@ async def test_a_call_beyond_a_full_mailbox_is_overloaded_at_once(scene: Scene) 
         scene.send(b"%d" % number)
     with pytest.raises(errors.Overloaded) as refusal:
         scene.send(b"one too many")
-    assert refusal.value.detail == {"running": 1, "waiting": 2}
+    assert refusal.value.detail == {
+        "running": 1,
+        "waiting": 2,
+        "count": 1,
+        "host_running": 1,
+        "host_places": 64,
+        "measured": 2,
+        "limit": 2,
+    }
     assert actor.statistics().refused == 1
     assert scene.figures == (1, 2)
 
@@ -435,3 +462,194 @@ async def test_calls_cancelled_and_answered_at_random_lose_no_slot(scene: Scene,
         await asyncio.sleep(0)
     figures = actor.statistics()
     assert figures.completed + figures.failed == len(scene.tasks)
+
+
+async def test_a_call_waits_in_the_mailbox_when_the_host_is_full(scene: Scene) -> None:
+    scene.slots = Slots(2)
+    await scene.start(count=1_000)
+    for number in range(4):
+        scene.send(b"%d" % number)
+    await eventually(lambda: len(scene.running) == 2)
+    assert scene.figures == (2, 2)
+    for number in range(4):
+        await scene.answer(b"%d" % number)
+    assert [(await task).payload for task in scene.tasks] == [b"0", b"1", b"2", b"3"]
+    assert scene.order == [b"0", b"1", b"2", b"3"]
+
+
+async def test_a_full_mailbox_on_a_full_host_says_how_full(scene: Scene) -> None:
+    scene.slots = Slots(1)
+    await scene.start(count=1_000, mailbox_calls=1)
+    scene.send(b"runs")
+    scene.send(b"waits")
+    with pytest.raises(errors.Overloaded, match=r"1 of 1 run on its host.* 1 of 1 calls") as full:
+        scene.send(b"too many")
+    assert (full.value.detail["host_running"], full.value.detail["host_places"]) == (1, 1)
+
+
+async def test_a_flooded_actor_lets_another_have_every_other_place(scene: Scene) -> None:
+    scene.slots = Slots(1)
+    flooded = await scene.start(count=10**6)
+    quiet = await scene.start(count=1)
+    for number in range(6):
+        scene.send(b"f%d" % number, to=flooded)
+    for number in range(2):
+        scene.send(b"q%d" % number, to=quiet)
+    turns = [b"f0", b"q0", b"f1", b"q1", b"f2", b"f3", b"f4", b"f5"]
+    for payload in turns:
+        await scene.answer(payload)
+    await asyncio.gather(*scene.tasks)
+    assert scene.order == turns
+
+
+async def test_an_actor_that_others_wait_for_runs_on_a_full_host(scene: Scene) -> None:
+    scene.slots = Slots(16)
+    waiting = await scene.start(count=10**6, mailbox_calls=100)
+    awaited = await scene.start(count=1)
+    for number in range(40):
+        scene.send(b"%d" % number, to=waiting)
+    await eventually(lambda: len(scene.running) == 16 - scene.slots.kept)
+    scene.send(b"answer", to=awaited)
+    await scene.answer(b"answer")
+    assert (await scene.tasks[-1]).payload == b"answer"
+
+
+async def test_the_memory_of_suspended_guests_is_what_the_host_counts(scene: Scene) -> None:
+    scene.slots = Slots(64, memory=scene.engine, bytes_max=limits.MIB)
+    await scene.start(count=10**6, mailbox_calls=100)
+    for number in range(60):
+        scene.send(b"%d" % number)
+    each = scene.engine.held_bytes // scene.figures[0]
+    assert each >= 64 * limits.KIB
+    assert 0.8 * limits.MIB <= scene.engine.held_bytes <= limits.MIB
+    for number in range(60):
+        await scene.answer(b"%d" % number)
+        assert scene.engine.held_bytes <= limits.MIB
+    await asyncio.gather(*scene.tasks)
+    assert scene.engine.held_bytes == 0
+
+
+async def test_mailboxes_of_all_actors_together_are_bounded(scene: Scene) -> None:
+    scene.slots = Slots(1, waiting_bytes_max=100)
+    first = await scene.start()
+    second = await scene.start()
+    scene.send(b"runs", to=first)
+    scene.send(b"w" * 60, to=first)
+    with pytest.raises(errors.Overloaded, match="60 of 100 bytes wait on this host"):
+        scene.send(b"x" * 41, to=second)
+    scene.send(b"y" * 40, to=second)
+
+
+async def test_a_call_that_expired_in_the_mailbox_takes_no_place(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = await scene.start(count=1)
+    scene.send(b"first")
+    late = scene.send(b"late", timeout_s=5)
+    scene.send(b"in time", timeout_s=LONG_S)
+    await eventually(lambda: b"first" in scene.running)
+    # Its timer has not fired yet when the place becomes free.
+    now = now_s() + 6
+    monkeypatch.setattr(actor, "_loop", FixedClock(now))
+    scene.running[b"first"].set_result(b"")
+    await scene.answer(b"in time")
+    with pytest.raises(errors.DeadlineExceeded, match="not executed"):
+        await late
+    assert scene.order == [b"first", b"in time"]
+
+
+class FixedClock:
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def time(self) -> float:
+        return self._now
+
+
+TWO_TRAPS = ThrottlePolicy(traps=2, pause_s=4.0, pause_s_max=60.0)
+
+
+async def trapped(scene: Scene, *, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(errors.ActorTrapped):
+            scene.send(b"")
+
+
+async def test_an_actor_that_keeps_trapping_is_refused_for_a_while(scene: Scene) -> None:
+    actor = await scene.start(count=5, throttle=TWO_TRAPS)
+    actor.replace(await scene.engine.load(assembled("traps")))
+    await trapped(scene, times=2)
+    with pytest.raises(errors.Overloaded, match=r"throttled for \d+ ms") as refusal:
+        scene.send(b"")
+    detail = refusal.value.detail
+    assert detail["traps"] == 2
+    assert 0 < detail["left_ms"] <= 4_000
+    assert "unreachable" in detail["last_trap"]
+    assert (actor.statistics().failed, actor.statistics().refused) == (2, 1)
+    assert scene.notices == [True]
+
+
+async def test_a_probe_that_traps_leaves_it_throttled_and_one_that_does_not_ends_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = await scene.start(count=5, throttle=TWO_TRAPS)
+    actor.replace(await scene.engine.load(assembled("traps")))
+    await trapped(scene, times=2)
+    monkeypatch.setattr(actor, "_loop", FixedClock(now_s() + 4))
+    await trapped(scene, times=1)
+    with pytest.raises(errors.Overloaded, match="throttled for 8000 ms"):
+        scene.send(b"")
+    monkeypatch.setattr(actor, "_loop", FixedClock(now_s() + 13))
+    monkeypatch.setattr(actor, "_module", await scene.engine.load(assembled("fails")))
+    with pytest.raises(errors.ActorError):
+        scene.send(b"")
+    assert scene.notices == [True, False]
+    with pytest.raises(errors.ActorError):
+        scene.send(b"")
+
+
+async def test_calls_that_waited_are_refused_when_their_actor_is_throttled(scene: Scene) -> None:
+    actor = await scene.start(count=2, throttle=TWO_TRAPS)
+    scene.send(b"one")
+    scene.send(b"two")
+    waiting = scene.send(b"waits")
+    await scene.begun()
+    for _ in range(2):
+        actor._note_force(invocation(), errors.ActorTrapped("unreachable"))
+    with pytest.raises(errors.Overloaded, match="throttled"):
+        await waiting
+    assert scene.figures == (2, 0)
+    assert actor.statistics().refused == 1
+    await scene.answer(b"one")
+    assert (await scene.tasks[0]).payload == b"one"
+    assert scene.notices == [True, False], "a call that ended well says that it is over"
+
+
+async def test_only_one_probe_runs_at_a_time_and_its_end_without_a_word_allows_another(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = await scene.start(count=5, throttle=TWO_TRAPS)
+    for _ in range(2):
+        actor._note_force(invocation(), errors.ActorTrapped("unreachable"))
+    monkeypatch.setattr(actor, "_loop", FixedClock(now_s() + 4))
+    probe = scene.send(b"probe")
+    with pytest.raises(errors.Overloaded, match="throttled for 0 ms"):
+        scene.send(b"too early")
+    await scene.begun()
+    probe.cancel()
+    await asyncio.wait([probe])
+    scene.send(b"another")
+    await scene.answer(b"another")
+    await scene.tasks[-1]
+    assert scene.notices == [True, False]
+
+
+async def test_another_module_is_not_throttled_for_what_the_old_one_did(scene: Scene) -> None:
+    actor = await scene.start(throttle=TWO_TRAPS)
+    traps, relay = [await scene.engine.load(assembled(name)) for name in ("traps", "relay")]
+    actor.replace(traps)
+    await trapped(scene, times=2)
+    actor.replace(relay)
+    scene.send(b"well")
+    await scene.answer(b"well")
+    assert scene.notices == [True, False]
