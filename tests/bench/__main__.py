@@ -7,11 +7,12 @@ import sys
 import uvloop
 
 from lattice import log
-from tests.bench import control_plane, engine, failover, http_actor, nats_echo, report
+from tests.bench import control_plane, engine, failover, http_actor, nats_echo, overload, report
 
 PARTS = {
     "engine": engine.measure,
     "nats": nats_echo.measure,
+    "overload": overload.measure,
     "http": http_actor.measure,
     "control": control_plane.measure,
     "failover": failover.measure,
