@@ -394,12 +394,14 @@ class Service:
     async def _on_call(self, message: Message) -> None:
         if self._rpc.turns.is_free:
             await self._rpc.receive(message, self._target_id, self._target, self._rpc.now())
+            self._rpc.turns.note_done()
         elif not self._calls.offer(message, len(message.data)):
             await self._rpc.refuse(message, self._refusal())
 
     async def _on_plain(self, message: Message) -> None:
         if self._rpc.turns.is_free:
             await self._serve_plain(message, self._rpc.now())
+            self._rpc.turns.note_done()
         elif not self._plain_calls.offer(message, len(message.data)):
             await self._rpc.refuse_plain(message, self._backlogged(self._plain_calls))
 

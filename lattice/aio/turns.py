@@ -21,9 +21,13 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-SLICE_S = 0.002
-"""Work done in one pass of the event loop: a fraction of what anybody notices, and a thousand times
+SLICE_S = 0.005
+"""Work done in one pass of the event loop: as long as one guest may hold it, and a hundred times
 what the pass itself costs."""
+
+GAP_S = 0.00002
+"""After a longer pause than this between two items the event loop has had a pass, most likely. To
+know it for sure would cost a pass of its own each time; to be wrong costs a slice."""
 
 
 class Turns:
@@ -34,19 +38,26 @@ class Turns:
         self._slice_s = slice_s
         self._ring: deque[Line[object]] = deque()
         """Lines in which something stands, each once; the one whose turn it is first."""
-        self._call_soon = asyncio.get_running_loop().call_soon
-        self._in_slice = False
         self._slice_ends = 0.0
+        self._last_done = 0.0
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody waits, and there is time left in this pass of the loop."""
+        """Whether nobody waits, and there is time left in this pass of the loop.
+
+        Whoever then does something calls ``note_done`` after it.
+        """
         if self._ring:
             return False
-        if self._in_slice:
-            return perf_counter() < self._slice_ends
-        self._begin_slice()
-        return True
+        now = perf_counter()
+        if now - self._last_done > GAP_S:
+            self._slice_ends = now + self._slice_s
+            return True
+        return now < self._slice_ends
+
+    def note_done(self) -> None:
+        """Note the end of something that was done because ``is_free`` said so."""
+        self._last_done = perf_counter()
 
     def join(self, line: "Line[object]") -> None:
         """Give a turn to a line in which something stands again."""
@@ -56,9 +67,8 @@ class Turns:
 
     async def _run(self) -> None:
         """Do what stands in the lines, one item of each in turn."""
+        slice_ends = perf_counter() + self._slice_s
         while self._ring:
-            if not self._in_slice:
-                self._begin_slice()
             # It keeps its place meanwhile: whoever comes now finds the process busy.
             line = self._ring[0]
             await line.do_next()
@@ -66,17 +76,9 @@ class Turns:
             if line:
                 self._ring.append(line)
             # With an empty ring there must be no wait: whoever joins it starts this anew.
-            if self._ring and perf_counter() >= self._slice_ends:
+            if self._ring and perf_counter() >= slice_ends:
                 await asyncio.sleep(0)
-
-    def _begin_slice(self) -> None:
-        self._in_slice = True
-        self._slice_ends = perf_counter() + self._slice_s
-        # Called in the next pass, before whatever that pass brings.
-        self._call_soon(self._end_slice)
-
-    def _end_slice(self) -> None:
-        self._in_slice = False
+                slice_ends = perf_counter() + self._slice_s
 
 
 class Line(Generic[T]):

@@ -29,6 +29,7 @@ class Work:
         """What a callback does with what comes in."""
         if self.turns.is_free:
             await self._do(item, self.now)
+            self.turns.note_done()
             return True
         return line.offer(item, size)
 
