@@ -482,8 +482,7 @@ class Execution:
 
     def _hold(self) -> None:
         """Have the engine count the memory that the guest has now."""
-        call = self._guest
-        held = ffi.memory_size(call.context, call.memory) if call.memory else 0
+        held = self._guest.memory_size()
         self._engine.held_bytes += held - self._held_bytes
         self._held_bytes = held
 
