@@ -98,6 +98,7 @@ def _figures(actor: Actor, outward: Outward) -> ActorFigures:
         completed=tally.completed,
         failed=tally.failed,
         trapped=tally.trapped,
+        cancelled=tally.cancelled,
         refused=tally.refused,
         throttled_ms=_throttled_ms(actor),
         bytes_in=tally.bytes_in,

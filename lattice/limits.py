@@ -77,6 +77,13 @@ that can't be carried, and would only be served when its caller has given up."""
 CALLS_PENDING_MAX = 100_000
 """Calls one process may have in flight: each holds a future and a timer."""
 
+CANCELLABLE_CALLS_MAX = 100_000
+"""Calls from other processes that one keeps at hand to end them when their callers go away; those
+beyond it end by their deadlines."""
+
+CANCEL_TIMEOUT_S = 0.5
+"""How long a caller that goes away waits for room to say so; the deadline ends its call anyway."""
+
 INSTANCES_MAX = 10_000
 """Running instances per host; each holds a fiber of about 20 KiB and five memory mappings."""
 

@@ -18,6 +18,7 @@ from lattice.aio import retry
 from lattice.aio.tasks import TaskGroup
 from lattice.aio.turns import Line, Turns
 from lattice.bus import Bus, Message, ObjectStore, Subscription
+from lattice.cancellation import CancellableCalls
 from lattice.wire import invocation as wire
 from lattice.wire.invocation import Invocation, PayloadRef, Reply
 
@@ -29,6 +30,21 @@ DOOR_SOURCE = "nats"
 
 REFUSAL_S = 0.01
 """How long the figures in an answer of an overloaded process may be those of before."""
+
+TIMEOUT_HEADER = "Lattice-Timeout-Ms"
+"""By which a plain caller sets its deadline."""
+
+
+def parse_timeout_ms(text: str, *, what: str) -> float:
+    """Seconds from milliseconds as people write them, held to the longest deadline there is.
+
+    Raises:
+        InvalidRequest: not a positive number; ``what`` says whose it is.
+    """
+    # Digits without end would be too much for int().
+    if len(text) > 9 or not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise errors.InvalidRequest(f"{what}: {text[:20]!r} is not a number above 0")
+    return min(int(text) / 1000, limits.CALL_TIMEOUT_S_MAX)
 
 
 class Target(Protocol):
@@ -68,11 +84,12 @@ class Rpc:
             now=self.now(),
         )
         """What this process has repeated, and may."""
+        self._cancellable = CancellableCalls(lattice)
 
     async def call(self, invocation: Invocation) -> Reply:
         """Call a target and wait for its answer, until the invocation's deadline.
 
-        Cancelling unwinds a callee in this process; one elsewhere is left to its deadline.
+        Cancelling unwinds the callee: here at once, elsewhere as soon as it hears of it.
 
         Raises:
             LatticeError: any of the list; its ``executed`` says whether it had an effect.
@@ -114,6 +131,19 @@ class Rpc:
         self._targets[target_id] = target
         return service
 
+    async def hear_cancellations(self, target_id: str = "*") -> None:
+        """End calls served here when their callers in other processes go away.
+
+        One subscription, whatever is served; ``target_id`` for a process that serves one target
+        and may listen to nothing else.
+
+        Raises:
+            Unavailable: NATS is away.
+        """
+        await self._bus.subscribe(
+            subjects.cancels(self._lattice, target_id), self._cancellable.receive
+        )
+
     async def aclose(self) -> None:
         """Abandon what still runs. Safe to call twice."""
         await self._tasks.aclose()
@@ -129,6 +159,9 @@ class Rpc:
                 wire.encode_request(invocation, now=self.now(), ref=ref),
                 deadline=invocation.deadline,
             )
+        except asyncio.CancelledError:
+            await self._call_off(invocation)
+            raise
         except errors.NotRunning:
             # Nobody will ever fetch it, and the store has room for a few dozen of the largest.
             if ref is not None:
@@ -139,6 +172,15 @@ class Rpc:
             async with _until(invocation.deadline):
                 reply.payload = await self._payloads.take(ref)
         return reply
+
+    async def _call_off(self, invocation: Invocation) -> None:
+        """Have whoever executes a call stop; should that get lost, its deadline ends it."""
+        subject = subjects.cancel(self._lattice, invocation.target, invocation.source)
+        try:
+            async with asyncio.timeout(limits.CANCEL_TIMEOUT_S):
+                await self._bus.publish(subject, wire.encode_cancel(invocation.id))
+        except (errors.LatticeError, TimeoutError) as error:
+            log.debug("a call could not be called off", call=invocation.id, error=str(error))
 
     async def _run(self, target: Target, invocation: Invocation) -> Reply:
         """Have a target answer here, held to what a call over the wire is held to.
@@ -185,16 +227,11 @@ class Rpc:
             call_id = invocation.id
             self._check(invocation)
             if ref is not None:
-                self._tasks.spawn(
-                    self._fetch_then_run(target, invocation, ref, message), name="call"
-                )
+                self._wait(invocation, self._fetch_then_run(target, invocation, ref), message)
                 return
             outcome = target.accept(invocation)
             if type(outcome) is not Reply:
-                self._tasks.spawn(
-                    self._wait_then_answer(outcome, call_id, message),  # type: ignore[arg-type]
-                    name="call",
-                )
+                self._wait(invocation, outcome, message)  # type: ignore[arg-type]
                 return
         except errors.LatticeError as error:
             await self._send(message, self._encode_error(call_id, error))
@@ -259,15 +296,19 @@ class Rpc:
         if invocation.hops > limits.HOPS_MAX:
             raise errors.HopLimit(invocation.hops, limits.HOPS_MAX)
 
-    async def _fetch_then_run(
-        self, target: Target, invocation: Invocation, ref: PayloadRef, message: Message
-    ) -> None:
-        async def run() -> Reply:
-            async with _until(invocation.deadline):
-                invocation.payload = await self._payloads.take(ref)
-            return await self._run(target, invocation)
+    def _wait(self, invocation: Invocation, outcome: Awaitable[Reply], message: Message) -> None:
+        """Answer when a call has ended; until then its caller may call it off."""
+        task = self._tasks.spawn(
+            self._wait_then_answer(outcome, invocation.id, message), name="call"
+        )
+        self._cancellable.add(invocation, task)
 
-        await self._wait_then_answer(run(), invocation.id, message)
+    async def _fetch_then_run(
+        self, target: Target, invocation: Invocation, ref: PayloadRef
+    ) -> Reply:
+        async with _until(invocation.deadline):
+            invocation.payload = await self._payloads.take(ref)
+        return await self._run(target, invocation)
 
     async def _wait_then_answer(
         self, outcome: Awaitable[Reply], call_id: str, message: Message
@@ -531,9 +572,6 @@ def _timeout_s(headers: dict[str, str]) -> float:
     Raises:
         InvalidRequest: not a positive number of milliseconds.
     """
-    if (text := headers.get("Lattice-Timeout-Ms")) is None:
+    if (text := headers.get(TIMEOUT_HEADER)) is None:
         return limits.CALL_TIMEOUT_S
-    # Digits without end would be too much for int().
-    if len(text) > 9 or not (text.isascii() and text.isdigit()) or int(text) == 0:
-        raise errors.InvalidRequest(f"Lattice-Timeout-Ms: {text[:20]!r} is not a number above 0")
-    return min(int(text) / 1000, limits.CALL_TIMEOUT_S_MAX)
+    return parse_timeout_ms(text, what=TIMEOUT_HEADER)

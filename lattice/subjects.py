@@ -108,6 +108,29 @@ def caller_of(subject: str) -> str:
     return subject.rpartition(".")[2]
 
 
+def cancel(lattice: str, target: str, source: str) -> str:
+    """Where a caller calls off what it asked of a target; the source last, as in ``call``."""
+    return f"wasmbus.rpc.{lattice}.{target}.cancel.{source}"
+
+
+def cancels(lattice: str, target: str = "*") -> str:
+    """What a process subscribes to, in no queue group: who executes a call, NATS has decided."""
+    return cancel(lattice, target, "*")
+
+
+def parse_cancel(lattice: str, subject: str) -> tuple[str, str]:
+    """The target and the source that a subject of ``cancels`` names.
+
+    Raises:
+        InvalidRequest: it is none of those.
+    """
+    match subject.removeprefix(f"wasmbus.rpc.{lattice}.").split("."):
+        case [target, "cancel", source]:
+            return target, source
+        case _:
+            raise errors.InvalidRequest(f"no subject of a cancellation: {subject}")
+
+
 def queue_group(lattice: str, target: str) -> str:
     return f"{lattice}.{target}"
 

@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "lattice.bus": SHARED,
     "lattice.archives": SHARED,
     "lattice.artefacts": f"{SHARED} lattice.bus",
-    "lattice.rpc": f"{SHARED} lattice.bus",
+    "lattice.cancellation": f"{SHARED} lattice.bus",
+    "lattice.rpc": f"{SHARED} lattice.bus lattice.cancellation",
     "lattice.state": f"{SHARED} lattice.bus",
     "lattice.control": f"{SHARED} lattice.bus lattice.state",
     "lattice.cli": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.registry"

@@ -340,6 +340,7 @@ class Actor:
                 await waiting.turn
         except BaseException as reason:
             self._slots.promised_bytes -= waiting.promised_bytes
+            self.tally.cancelled += isinstance(reason, asyncio.CancelledError)
             if waiting.has_slot:
                 # Its turn came in the same moment: pass the slot on.
                 self._leave()

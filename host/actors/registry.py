@@ -231,6 +231,7 @@ class Actors:
         outward = Outward(
             actor_id,
             links=self._state.links,
+            link_config=self._state.merged_config,
             rpc=self._rpc,
             builtins=builtins,
             logs=self._logs,

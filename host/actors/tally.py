@@ -1,5 +1,7 @@
 """What the calls to one actor came to since it was started here."""
 
+import asyncio
+
 from lattice import errors
 from lattice.wire.histogram import Histogram
 from lattice.wire.invocation import Usage
@@ -13,6 +15,7 @@ class Tally:
     __slots__ = (
         "bytes_in",
         "bytes_out",
+        "cancelled",
         "completed",
         "cpu_us",
         "durations",
@@ -29,6 +32,8 @@ class Tally:
         """Executed without success, or given up while they waited."""
         self.trapped = 0
         """Those of them that a trap or a limit ended."""
+        self.cancelled = 0
+        """Those of them whose callers went away."""
         self.refused = 0
         """Not executed: no room, no time left, or about to stop."""
         self.bytes_in = 0
@@ -61,6 +66,7 @@ class Tally:
             return
         self.failed += 1
         self.trapped += is_by_force(error)
+        self.cancelled += isinstance(error, asyncio.CancelledError | errors.Cancelled)
         if usage is not None:
             self.bytes_in += bytes_in
             self.cpu_us += usage.cpu_us

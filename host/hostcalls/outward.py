@@ -1,12 +1,13 @@
 """Host calls of one invocation: where each goes, by the actor's links, and what it may not do."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter_ns
 
 from host.hostcalls.builtin import Builtins
 from host.logs import Logs
 from lattice import errors, names
-from lattice.rpc import Rpc
+from lattice.rpc import Rpc, parse_timeout_ms
 from lattice.state.links import LinkTable
 from lattice.wire.control import Link
 from lattice.wire.histogram import Histogram
@@ -14,6 +15,9 @@ from lattice.wire.invocation import Invocation
 
 LINK_TALLIES_MAX = 100
 """Links whose calls are counted at a time, of one actor; the one counted first is forgotten."""
+
+TIMEOUT_KEY = "timeout_ms"
+"""Key of a link's source config: the most time that a call over it may take."""
 
 LinkKey = tuple[str, str, str]
 """Link name, interface (namespace and package), target."""
@@ -36,10 +40,19 @@ class Outward:
     """What the guests of one actor can reach; makes the surroundings of each invocation."""
 
     def __init__(
-        self, actor_id: str, *, links: LinkTable, rpc: Rpc, builtins: Builtins, logs: Logs
+        self,
+        actor_id: str,
+        *,
+        links: LinkTable,
+        link_config: Callable[[Sequence[str]], Mapping[str, str]],
+        rpc: Rpc,
+        builtins: Builtins,
+        logs: Logs,
     ) -> None:
+        """``link_config`` merges the configs that a link names."""
         self.actor_id = actor_id
         self.links = links
+        self._link_config = link_config
         self.rpc = rpc
         self.builtins = builtins
         self.logs = logs
@@ -47,6 +60,21 @@ class Outward:
 
     def surroundings(self, invocation: Invocation) -> "GuestCalls":
         return GuestCalls(self, invocation)
+
+    def deadline(self, link: Link, latest: float) -> float:
+        """When a call over a link has to be over: its cause's deadline, or earlier.
+
+        Raises:
+            InvalidRequest: the link's source config has a ``timeout_ms`` that is none.
+        """
+        # Most links have no config, and their calls pay nothing here.
+        if not link.source_config:
+            return latest
+        if (text := self._link_config(link.source_config).get(TIMEOUT_KEY)) is None:
+            return latest
+        what = f"{TIMEOUT_KEY} of the link {link.source_id} -> {link.target}"
+        timeout_s = parse_timeout_ms(text, what=what)
+        return min(latest, asyncio.get_running_loop().time() + timeout_s)
 
     def tally(self, link: Link) -> LinkTally:
         """What counts the calls over a link."""
@@ -94,7 +122,7 @@ class GuestCalls:
             interface=namespace if ":" in namespace else f"{link.wit_namespace}:{link.wit_package}",
             operation=operation,
             payload=payload,
-            deadline=cause.deadline,
+            deadline=self._outward.deadline(link, cause.deadline),
             link_name=link.name,
             hops=cause.hops + 1,
             trace=cause.trace,

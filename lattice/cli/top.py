@@ -303,6 +303,7 @@ def _component_fields(component: Component) -> dict[str, Any]:
         "completed": now.completed,
         "failed": now.failed,
         "trapped": now.trapped,
+        "cancelled": now.cancelled,
         "refused": now.refused,
         "throttled_ms": now.throttled_ms,
         "bytes_in": now.bytes_in,

@@ -68,6 +68,8 @@ class ActorFigures(_Figures):
     """Executed without success, or given up while they waited."""
     trapped: Count = 0
     """Those of them that a trap or a limit ended."""
+    cancelled: Count = 0
+    """Those of them whose callers went away."""
     refused: Count = 0
     """Not executed: no room, no time left, throttled, or about to stop."""
     throttled_ms: Count = 0
@@ -186,6 +188,7 @@ _SUMMED = (
     "completed",
     "failed",
     "trapped",
+    "cancelled",
     "refused",
     "bytes_in",
     "bytes_out",

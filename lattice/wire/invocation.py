@@ -171,6 +171,20 @@ def decode_reply(data: bytes) -> tuple[Reply, PayloadRef | None]:
     raise errors.from_wire(error)
 
 
+def encode_cancel(call_id: str) -> bytes:
+    """What calls a call off; who calls what off stands in the subject."""
+    return codec.pack({"v": VERSION, "id": call_id})
+
+
+def decode_cancel(data: bytes) -> str:
+    """The id of the call that is called off.
+
+    Raises:
+        InvalidRequest: not an envelope of this version, naming the key that is wrong.
+    """
+    return _field(_envelope(data), "id", str)
+
+
 def _reply(envelope: dict[Any, Any]) -> Reply:
     usage = None
     if isinstance(cost := envelope.get("use"), dict):

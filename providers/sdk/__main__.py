@@ -83,6 +83,7 @@ async def _run(provider: type[Provider], data: HostData) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.shutdown_requested.set)
     try:
+        await rpc.hear_cancellations(data.provider_key)
         await runtime.start()
         await runtime.shutdown_requested.wait()
         await runtime.aclose(drain_s=limits.PROVIDER_STOP_TIMEOUT_S)

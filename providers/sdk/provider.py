@@ -64,7 +64,7 @@ class Context(Protocol):
         """Call an actor that this provider is linked to, as the links' source.
 
         Direct when the target runs in the same process, over NATS otherwise. Cancelling it unwinds
-        a guest in the same process.
+        the guest, wherever it runs.
 
         Raises:
             LatticeError: any of the list; see its ``executed`` for whether it had an effect.

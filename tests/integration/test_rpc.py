@@ -39,6 +39,8 @@ async def ends(
     """The two ends of a remote call."""
     async with connected(nats) as other:
         ends = Ends(Rpc(bus, lattice_name, at="NCALLER"), Rpc(other, lattice_name, at=CALLEE))
+        await ends.callee.hear_cancellations()
+        await other.flush()
         yield ends
         await ends.caller.aclose()
         await ends.callee.aclose()
@@ -498,6 +500,168 @@ class TestRemote:
             call.cancel()
 
         assert held.abandoned.is_set()
+
+
+class TestCancellation:
+    """Of a call that another process executes."""
+
+    async def test_cancelling_the_caller_cancels_the_callee(self, ends: Ends) -> None:
+        held = Held()
+        await ends.callee.serve("callee", held)
+
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(ends.caller.call(invocation(timeout_s=3600)))
+            await held.started.wait()
+            call.cancel()
+
+        await eventually(held.abandoned.is_set)
+        await eventually(lambda: len(ends.callee._cancellable) == len(ends.callee._tasks) == 0)
+
+    async def test_a_large_call_is_cancelled_as_well(self, ends: Ends) -> None:
+        held = Held()
+        await ends.callee.serve("callee", held)
+
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(ends.caller.call(invocation(bytes(LARGE), timeout_s=3600)))
+            await held.started.wait()
+            call.cancel()
+
+        await eventually(held.abandoned.is_set)
+
+    async def test_only_the_cancelled_call_ends(self, ends: Ends) -> None:
+        held = Held()
+        await ends.callee.serve("callee", held)
+        async with asyncio.TaskGroup() as group:
+            stays = group.create_task(ends.caller.call(invocation(b"stays")))
+            goes = group.create_task(ends.caller.call(invocation(b"goes")))
+            await eventually(lambda: len(ends.callee._cancellable) == 2)
+
+            goes.cancel()
+            await eventually(held.abandoned.is_set)
+            held.release.set()
+
+            assert (await stays).payload == b"stays"
+        assert held.answered == 1
+
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            ("callee", "stranger", None),
+            ("other", "caller", None),
+            ("callee", "caller", codec.pack({"v": 1, "id": "x.1"})),
+            ("callee", "caller", codec.pack({"v": 2, "id": "x.1"})),
+            ("callee", "caller", codec.pack({"v": 1, "id": 1})),
+            ("callee", "caller", codec.pack([1])),
+            ("callee", "caller", b""),
+            ("callee", "caller", b"\xc1"),
+        ],
+        ids=[
+            "another source",
+            "another target",
+            "another call",
+            "another version",
+            "a wrong type",
+            "a list",
+            "empty",
+            "not msgpack",
+        ],
+    )
+    async def test_a_forged_or_malformed_cancellation_does_nothing(
+        self, ends: Ends, bus: Bus, lattice_name: str, forged: tuple[str, str, bytes | None]
+    ) -> None:
+        held = Held()
+        await ends.callee.serve("callee", held)
+        await ends.callee.serve("other", Held())
+        sent = invocation()
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(ends.caller.call(sent))
+            await held.started.wait()
+
+            target, source, envelope = forged
+            subject = subjects.cancel(lattice_name, target, source)
+            envelope = wire.encode_cancel(sent.id) if envelope is None else envelope
+            await bus.publish(subject, envelope)
+            # What comes behind it on the same connection has been seen when this is answered.
+            await ends.callee.serve("behind", Echo())
+            await ends.caller.call(invocation(target="behind"))
+            held.release.set()
+
+            assert (await call).payload == b"hi"
+
+    async def test_a_cancellation_that_comes_before_its_call_is_without_effect(
+        self, ends: Ends, bus: Bus, lattice_name: str
+    ) -> None:
+        await ends.callee.serve("callee", Echo())
+        sent = invocation()
+
+        await bus.publish(
+            subjects.cancel(lattice_name, "callee", "caller"), wire.encode_cancel(sent.id)
+        )
+
+        assert (await ends.caller.call(sent)).payload == b"hi"
+
+    async def test_a_call_that_is_cancelled_as_it_arrives_still_reaches_its_end(
+        self, ends: Ends
+    ) -> None:
+        """Or what its target set aside for it would never be given back."""
+        held = Held()
+        await ends.callee.serve("callee", held)
+
+        for _ in range(20):
+            held.started.clear()
+            call = asyncio.create_task(ends.caller.call(invocation(timeout_s=3600)))
+            # Sent and called off in one write, so that the callee reads both at once.
+            await asyncio.sleep(0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+        await ends.callee.serve("behind", Echo())
+        await ends.caller.call(invocation(target="behind"))
+        await eventually(lambda: len(ends.callee._tasks) == 0)
+
+    async def test_the_table_is_bounded(self, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(limits, "CANCELLABLE_CALLS_MAX", 2)
+        held = Held()
+        await ends.callee.serve("callee", held)
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(ends.caller.call(invocation())) for _ in range(5)]
+            await eventually(lambda: len(ends.callee._tasks) == 5)
+
+            assert len(ends.callee._cancellable) == 2
+            held.release.set()
+
+            assert [(await call).payload for call in calls] == [b"hi"] * 5
+        await eventually(lambda: len(ends.callee._cancellable) == 0)
+
+    async def test_an_answer_that_comes_too_late_leaves_nothing_behind(
+        self, ends: Ends, bus: Bus
+    ) -> None:
+        class Late(Held):
+            async def accept(self, invocation: Invocation) -> Reply:
+                self.started.set()
+                await self.release.wait()
+                return Reply(b"late")
+
+        late = Late()
+        await ends.callee.serve("callee", late)
+
+        with pytest.raises(errors.DeadlineExceeded):
+            await ends.caller.call(invocation(timeout_s=0.1))
+        late.release.set()
+        await eventually(lambda: len(ends.callee._tasks) == 0)
+        await ends.callee.serve("behind", Echo())
+        await ends.caller.call(invocation(target="behind"))
+
+        assert len(bus._pending) == 0
+        assert len(ends.callee._cancellable) == 0
+
+    async def test_cancelling_while_nats_is_away_ends_at_once(self, nats: NatsServer) -> None:
+        async with connected(nats) as bus:
+            rpc = Rpc(bus, "away", at="NCALLER")
+            await bus.aclose()
+
+            await rpc._call_off(invocation())
 
 
 class TestPlainDoor:

@@ -131,6 +131,7 @@ class Cluster:
     async def open(self) -> None:
         self._stack.push_async_callback(self._tasks.aclose)
         self._stack.push_async_callback(self.rpc.aclose)
+        await self.rpc.hear_cancellations()
         for subject in (subjects.event(self.lattice, ">"), subjects.own_event(self.lattice, ">")):
             await self.bus.subscribe(subject, self._note_event)
         await self.bus.flush()

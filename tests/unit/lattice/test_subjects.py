@@ -33,6 +33,9 @@ WASMCLOUDS = {
 OURS = {
     "wasmbus.rpc.default.echo.call.caller": subjects.call("default", "echo", "caller"),
     "wasmbus.rpc.default.echo.call.*": subjects.calls("default", "echo"),
+    "wasmbus.rpc.default.echo.cancel.caller": subjects.cancel("default", "echo", "caller"),
+    "wasmbus.rpc.default.echo.cancel.*": subjects.cancels("default", "echo"),
+    "wasmbus.rpc.default.*.cancel.*": subjects.cancels("default"),
     "default.echo": subjects.queue_group("default", "echo"),
     "wasmbus.msg.default.echo.Echo.Say": subjects.door("default", "echo", "Echo.Say"),
     "wasmbus.msg.default.echo.>": subjects.doors("default", "echo"),
@@ -81,6 +84,28 @@ def test_other_subjects_are_unsupported_in_wasmclouds_words(subject: str) -> Non
 @given(tokens, tokens, tokens)
 def test_a_call_names_its_caller(lattice: str, target: str, source: str) -> None:
     assert subjects.caller_of(subjects.call(lattice, target, source)) == source
+
+
+@given(tokens, tokens, tokens)
+def test_a_cancellation_names_target_and_caller(lattice: str, target: str, source: str) -> None:
+    subject = subjects.cancel(lattice, target, source)
+
+    assert subjects.parse_cancel(lattice, subject) == (target, source)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "",
+        "wasmbus.rpc.default.kv.call.a",
+        "wasmbus.rpc.default.kv.cancel",
+        "wasmbus.rpc.default.kv.cancel.a.b",
+        "wasmbus.rpc.other.kv.cancel.a",
+    ],
+)
+def test_other_subjects_are_no_cancellations(subject: str) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        subjects.parse_cancel("default", subject)
 
 
 @given(tokens, tokens, st.lists(tokens, min_size=1, max_size=4).map(".".join))

@@ -1,5 +1,6 @@
 """The envelopes of calls: the golden files are the protocol, changing one is a change of it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,17 @@ def test_errors_are_encoded_and_decoded_as_published() -> None:
         "NHOST",
         error.detail,
     )
+
+
+def test_cancellations_are_encoded_and_decoded_as_published() -> None:
+    assert invocation.encode_cancel("abc.1") == golden("cancel")
+    assert invocation.decode_cancel(golden("cancel")) == "abc.1"
+
+
+@given(st.binary(max_size=50))
+def test_whatever_arrives_as_a_cancellation_is_one_or_is_refused(data: bytes) -> None:
+    with suppress(errors.InvalidRequest):
+        assert isinstance(invocation.decode_cancel(data), str)
 
 
 def test_the_time_left_is_anchored_on_arrival() -> None:
