@@ -208,6 +208,12 @@ class DeadlineExceeded(OutcomeUnknown):
     code = "deadline_exceeded"
 
 
+class Expired(DeadlineExceeded):
+    """Time ran out before anything was executed: known where it happened, and to nobody else."""
+
+    executed = "no"
+
+
 class Cancelled(OutcomeUnknown):
     """The caller went away or asked to stop."""
 

@@ -55,6 +55,26 @@ PAYLOAD_TTL_S = 2 * CALL_TIMEOUT_S_MAX
 PAYLOAD_STORE_BYTES_MAX = 1024 * MIB
 """Size of that object store: its owner may be gone before it removed what it wrote."""
 
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+"""Longest idempotency key; seven times a UUID."""
+
+IDEMPOTENCY_TTL_S = 900.0
+"""How long an idempotency key is remembered: longer than the longest call, or it would be forgotten
+while it runs. An existing bucket keeps the age that it was made with."""
+
+IDEMPOTENCY_GRACE_S = 2.0
+"""After a call's deadline its outcome may still be on its way into the bucket for so long."""
+
+IDEMPOTENCY_STORE_BYTES_MAX = 256 * MIB
+"""Size of the bucket of outcomes: four thousand of the largest, and when it is full no key can be
+claimed."""
+
+IDEMPOTENT_ANSWER_BYTES = 64 * KIB
+"""Largest answer remembered in that bucket; larger ones lie in the store of large payloads."""
+
+IDEMPOTENT_CALLS_MAX = 10_000
+"""Calls with keys that one process executes or has wait; they wait outside of mailboxes."""
+
 MAILBOX_CALLS = 1_000
 """Calls that may wait for an actor whose instances are all busy; when full, ``overloaded``."""
 
@@ -254,6 +274,7 @@ HTTP_STOP_S = 2.0
 
 assert INLINE_PAYLOAD_BYTES + ENVELOPE_BYTES_MARGIN <= MIB, "an envelope must fit NATS's default"
 assert CALL_TIMEOUT_S < CALL_TIMEOUT_S_MAX < PAYLOAD_TTL_S
+assert CALL_TIMEOUT_S_MAX + IDEMPOTENCY_GRACE_S < IDEMPOTENCY_TTL_S < PAYLOAD_TTL_S
 assert CPU_TIME_S <= CALL_TIMEOUT_S
 assert HTTP_BODY_BYTES <= HTTP_BODY_BYTES_MAX
 assert MODULE_BYTES_MAX <= PROVIDER_BYTES_MAX < ARTEFACT_CACHE_BYTES

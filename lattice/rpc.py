@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -19,6 +20,7 @@ from lattice.aio.tasks import TaskGroup
 from lattice.aio.turns import Line, Turns
 from lattice.bus import Bus, Message, ObjectStore, Subscription
 from lattice.cancellation import CancellableCalls
+from lattice.idempotency import OncePerKey
 from lattice.wire import invocation as wire
 from lattice.wire.invocation import Invocation, PayloadRef, Reply
 
@@ -33,6 +35,10 @@ REFUSAL_S = 0.01
 
 TIMEOUT_HEADER = "Lattice-Timeout-Ms"
 """By which a plain caller sets its deadline."""
+
+
+KEY_HEADER = "Lattice-Idempotency-Key"
+"""By which a plain caller has its call executed once."""
 
 
 def parse_timeout_ms(text: str, *, what: str) -> float:
@@ -85,6 +91,7 @@ class Rpc:
         )
         """What this process has repeated, and may."""
         self._cancellable = CancellableCalls(lattice)
+        self._once = OncePerKey(bus, lattice, self._payloads, at=at)
 
     async def call(self, invocation: Invocation) -> Reply:
         """Call a target and wait for its answer, until the invocation's deadline.
@@ -146,6 +153,7 @@ class Rpc:
 
     async def aclose(self) -> None:
         """Abandon what still runs. Safe to call twice."""
+        await self._once.aclose()
         await self._tasks.aclose()
 
     async def _call_remote(self, invocation: Invocation) -> Reply:
@@ -182,7 +190,17 @@ class Rpc:
         except (errors.LatticeError, TimeoutError) as error:
             log.debug("a call could not be called off", call=invocation.id, error=str(error))
 
-    async def _run(self, target: Target, invocation: Invocation) -> Reply:
+    def _run(self, target: Target, invocation: Invocation) -> Awaitable[Reply]:
+        """Have a target answer here, once if the call has an idempotency key.
+
+        Raises, when awaited:
+            LatticeError: as ``_execute``, and what ``OncePerKey.run`` adds.
+        """
+        if invocation.key is None:
+            return self._execute(target, invocation)
+        return self._once.run(invocation, partial(self._execute, target, invocation))
+
+    async def _execute(self, target: Target, invocation: Invocation) -> Reply:
         """Have a target answer here, held to what a call over the wire is held to.
 
         Raises:
@@ -229,6 +247,9 @@ class Rpc:
             if ref is not None:
                 self._wait(invocation, self._fetch_then_run(target, invocation, ref), message)
                 return
+            if invocation.key is not None:
+                self._wait(invocation, self._run(target, invocation), message)
+                return
             outcome = target.accept(invocation)
             if type(outcome) is not Reply:
                 self._wait(invocation, outcome, message)  # type: ignore[arg-type]
@@ -264,10 +285,15 @@ class Rpc:
                 operation=subjects.operation_of(self._lattice, target_id, message.subject),
                 payload=message.data,
                 deadline=arrived + _timeout_s(message.headers or {}),
+                key=_key(message.headers or {}),
                 trace=(message.headers or {}).get("traceparent"),
             )
             self._check(invocation)
-            outcome = target.accept(invocation)
+            outcome = (
+                target.accept(invocation)
+                if invocation.key is None
+                else self._run(target, invocation)
+            )
             if type(outcome) is not Reply:
                 self._tasks.spawn(
                     self._wait_then_answer_plain(outcome, message),  # type: ignore[arg-type]
@@ -292,7 +318,7 @@ class Rpc:
 
     def _check(self, invocation: Invocation) -> None:
         if invocation.deadline <= self.now():
-            raise errors.DeadlineExceeded("its time was up when it arrived; not executed")
+            raise errors.Expired("its time was up when it arrived; not executed")
         if invocation.hops > limits.HOPS_MAX:
             raise errors.HopLimit(invocation.hops, limits.HOPS_MAX)
 
@@ -499,6 +525,16 @@ class Payloads:
         """Fetch a payload and remove it from the store.
 
         Raises:
+            LatticeError: as ``read``.
+        """
+        payload = await self.read(ref)
+        await (await self._open()).delete(ref.name)
+        return payload
+
+    async def read(self, ref: PayloadRef) -> bytes:
+        """Fetch a payload that others will read as well.
+
+        Raises:
             PayloadTooLarge: it says it is over the limit, or turns out to be.
             InvalidRequest: it is not what the reference says.
             Unavailable: NATS is away, or the payload has expired.
@@ -512,7 +548,6 @@ class Payloads:
             raise errors.Unavailable(f"the payload is gone: {error.text}") from error
         if hashlib.sha256(payload).hexdigest() != ref.digest:
             raise errors.InvalidRequest("the payload is not the one its reference names")
-        await store.delete(ref.name)
         return payload
 
     async def discard(self, ref: PayloadRef) -> None:
@@ -564,6 +599,16 @@ async def _until(deadline: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise errors.DeadlineExceeded("time ran out while a large payload was moved") from None
+
+
+def _key(headers: dict[str, str]) -> str | None:
+    """The idempotency key of a plain caller.
+
+    Raises:
+        InvalidRequest: it can't be one.
+    """
+    text = headers.get(KEY_HEADER)
+    return None if text is None else wire.parse_key(text, what=KEY_HEADER)
 
 
 def _timeout_s(headers: dict[str, str]) -> float:

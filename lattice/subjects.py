@@ -288,6 +288,11 @@ def payload_bucket(lattice: str) -> str:
     return f"LATTICEPAYLOADS_{names.parse_lattice(lattice)}"
 
 
+def outcome_bucket(lattice: str) -> str:
+    """What came of calls with idempotency keys."""
+    return f"LATTICEOUTCOMES_{names.parse_lattice(lattice)}"
+
+
 def component_key(source: str) -> str:
     """Key of a source's links in the state bucket."""
     return _COMPONENT_KEY + source

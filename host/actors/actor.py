@@ -119,7 +119,7 @@ class Actor:
             raise errors.Draining(f"{self.id} is being stopped on this host")
         if invocation.deadline <= self._loop.time():
             self.tally.refused += 1
-            raise errors.DeadlineExceeded("its time was up when it arrived; not executed")
+            raise errors.Expired("its time was up when it arrived; not executed")
         if self.throttle.traps and self.throttle.is_on:
             self._admit_probe(invocation)
         if self._slots.enter(self._share):
@@ -388,8 +388,8 @@ class Actor:
         # All had given up. Whoever shares out goes on with the next actor.
         self._slots.leave(self._share)
 
-    def _expired(self) -> errors.DeadlineExceeded:
-        return errors.DeadlineExceeded(
+    def _expired(self) -> errors.Expired:
+        return errors.Expired(
             f"its time was up while it waited for an instance of {self.id}; not executed"
         )
 

@@ -256,7 +256,7 @@ class Execution:
         if engine.running >= engine.instances_max:
             return errors.Overloaded(f"all {engine.instances_max} instances of the host are busy")
         if time.monotonic() >= self._deadline:
-            return errors.DeadlineExceeded("the deadline passed before the call was executed")
+            return errors.Expired("the deadline passed before the call was executed")
         needed, allowed = self._module.memory_bytes_min, self._guest.limits.memory_bytes
         if allowed > engine.memory_bytes_max:
             return errors.InvalidRequest(

@@ -108,6 +108,9 @@ class Bucket:
                 if expected == 0:
                     return await self._store.create(key, value)
                 return await self._store.update(key, value, last=expected)
+            except nats.js.errors.KeyNotFoundError as error:
+                # It was in the way of a creation, and has expired since.
+                raise errors.Conflict(f"{self.name}: {key} was there a moment ago") from error
             except nats.errors.MaxPayloadError:
                 limit = self._jetstream._nc.max_payload  # noqa: SLF001 - known nowhere else here
                 raise errors.PayloadTooLarge(f"value of {key}", len(value), limit) from None
@@ -304,14 +307,22 @@ class Mirror:
 
 
 async def open_bucket(
-    jetstream: JetStreamContext, name: str, *, ttl_s: float | None, history: int, replicas: int
+    jetstream: JetStreamContext,
+    name: str,
+    *,
+    ttl_s: float | None,
+    history: int,
+    replicas: int,
+    bytes_max: int | None = None,
 ) -> Bucket:
     with translated(name):
         try:
             store = await jetstream.key_value(name)
             await _check_replicas(jetstream, name, replicas)
         except nats.js.errors.BucketNotFoundError:
-            config = api.KeyValueConfig(bucket=name, ttl=ttl_s, history=history, replicas=replicas)
+            config = api.KeyValueConfig(
+                bucket=name, ttl=ttl_s, history=history, replicas=replicas, max_bytes=bytes_max
+            )
             try:
                 store = await jetstream.create_key_value(config)
             except nats.js.errors.BadRequestError:

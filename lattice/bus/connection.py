@@ -445,6 +445,7 @@ class Bus:
         ttl_s: float | None = None,
         history: int = 1,
         replicas: int | None = None,
+        bytes_max: int | None = None,
     ) -> Bucket:
         """Open a key-value bucket, creating it when it is not there.
 
@@ -460,6 +461,7 @@ class Bus:
             ttl_s=ttl_s,
             history=history,
             replicas=replicas or self._settings.replicas,
+            bytes_max=bytes_max,
         )
 
     async def objects(

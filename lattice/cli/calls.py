@@ -18,6 +18,7 @@ from lattice.cli.options import Options, command
 from lattice.cli.output import Form, Result
 from lattice.rpc import Rpc
 from lattice.wire import codec
+from lattice.wire import invocation as wire
 from lattice.wire.invocation import Invocation, Reply
 
 SOURCE = checks.CALLER
@@ -80,6 +81,13 @@ async def call(
             "--link-name", "-l", metavar="NAME", help=f"Link from {SOURCE!r}, for providers."
         ),
     ] = names.DEFAULT_LINK,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Have the call executed once, however often it is sent with this key.",
+        ),
+    ] = None,
     decode: Annotated[
         Decoding, typer.Option(help="How to read the answer; auto is text, or else hex.")
     ] = Decoding.AUTO,
@@ -97,6 +105,8 @@ async def call(
     names.parse_link_name(link_name)
     if interface:
         names.parse_interface(interface)
+    if idempotency_key is not None:
+        wire.parse_key(idempotency_key, what="--idempotency-key")
     body = read_payload(text=payload, file=payload_file, json_text=json_text)
     timeout_s = options.timeout_ms / 1000 if options.timeout_ms else limits.CALL_TIMEOUT_S
     async with connect(options) as connection:
@@ -108,6 +118,7 @@ async def call(
             operation=operation,
             link_name=link_name,
             payload=body,
+            key=idempotency_key,
             deadline=asyncio.get_running_loop().time() + timeout_s,
         )
         try:

@@ -82,6 +82,21 @@ class Invocation:
     """W3C ``traceparent``."""
 
 
+def parse_key(text: str, *, what: str) -> str:
+    """An idempotency key from outside.
+
+    Raises:
+        InvalidRequest: it can't be one; ``what`` says whose it is.
+    """
+    if not 1 <= len(text) <= limits.IDEMPOTENCY_KEY_CHARS_MAX:
+        raise errors.InvalidRequest(
+            f"{what} has {len(text)} characters: want 1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX}"
+        )
+    if not (text.isascii() and text.isprintable()):
+        raise errors.InvalidRequest(f"{what} has characters that are not printable ASCII")
+    return text
+
+
 def encode_request(invocation: Invocation, *, now: float, ref: PayloadRef | None = None) -> bytes:
     """Encode with the time that is left, so that the clocks of two machines need not agree."""
     envelope: dict[str, Any] = {

@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from lattice import errors, limits
+from lattice.wire.invocation import parse_key
 from providers.http_server import contract, cors, problems
 from providers.http_server.contract import Response
 from providers.http_server.listener import Receive, Scope, Send
@@ -21,9 +22,6 @@ from providers.http_server.routing import Header, Table
 from providers.http_server.settings import LinkSettings
 
 log = structlog.get_logger()
-
-IDEMPOTENCY_KEY_CHARS_MAX = 255
-"""Longest key taken from a client; four times a UUID."""
 
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -213,13 +211,10 @@ def _timeout_s(settings: LinkSettings, header: Header) -> float:
 def _idempotency_key(header: Header) -> str | None:
     if (values := header.get("idempotency-key")) is None:
         return None
-    if not 1 <= len(values[0]) <= IDEMPOTENCY_KEY_CHARS_MAX:
-        error = errors.InvalidRequest(
-            f"Idempotency-Key has {len(values[0])} characters: "
-            f"want 1 to {IDEMPOTENCY_KEY_CHARS_MAX}"
-        )
-        raise Refused(400, error)
-    return values[0]
+    try:
+        return parse_key(values[0], what="Idempotency-Key")
+    except errors.InvalidRequest as error:
+        raise Refused(400, error) from error
 
 
 def _trace(header: Header) -> str | None:

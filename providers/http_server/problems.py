@@ -21,7 +21,8 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "invalid_request": 502,
     "payload_too_large": 413,
     "hop_limit": 508,
-    "conflict": 502,
+    # Of an idempotency key with another request; the status that its draft standard wants.
+    "conflict": 422,
     "not_found": 502,
     "already_exists": 502,
     "deadline_exceeded": 504,
