@@ -2,8 +2,8 @@
 
 A caller that stops waiting publishes the call's id on the subject of target and source; every
 process that may execute the target's calls hears it, and the one that has the call ends its task.
-All others ignore it. A cancellation is a courtesy: one that is lost, or overtakes its call, leaves
-the call to its deadline.
+All others ignore it. A cancellation is a courtesy: one that is lost leaves the call to its
+deadline.
 """
 
 import asyncio
@@ -17,6 +17,10 @@ from lattice.wire.invocation import Invocation
 
 log = structlog.get_logger()
 
+EARLY_MAX = 1_000
+"""Cancellations kept for calls that are not known here: most are other processes' calls, but one
+may have overtaken its call, which is then right behind it."""
+
 _Key = tuple[str, str, str]
 """Target, source, call id."""
 
@@ -27,6 +31,7 @@ class CancellableCalls:
     def __init__(self, lattice: str) -> None:
         self._lattice = lattice
         self._tasks: dict[_Key, asyncio.Task[None]] = {}
+        self._early: dict[_Key, None] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -38,6 +43,9 @@ class CancellableCalls:
         key = (invocation.target, invocation.source, invocation.id)
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._forget(key, task))
+        if key in self._early:
+            del self._early[key]
+            _cancel(task)
 
     async def receive(self, message: Message) -> None:
         """End the call that a message calls off, if it is here and its caller's."""
@@ -47,12 +55,21 @@ class CancellableCalls:
         except errors.InvalidRequest as error:
             log.debug("a malformed cancellation", subject=message.subject, error=error.text)
             return
-        if (task := self._tasks.get((target, source, call_id))) is not None:
-            # Not at once: a task that has not begun yet would end without having awaited the
-            # target's answer, and nothing would give back what the target set aside for it.
-            asyncio.get_running_loop().call_soon(task.cancel)
+        key = (target, source, call_id)
+        if (task := self._tasks.get(key)) is not None:
+            _cancel(task)
+            return
+        self._early[key] = None
+        if len(self._early) > EARLY_MAX:
+            del self._early[next(iter(self._early))]
 
     def _forget(self, key: _Key, task: asyncio.Task[None]) -> None:
         # A repetition of the call, which has the same id, may have taken its place.
         if self._tasks.get(key) is task:
             del self._tasks[key]
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    # Not at once: a task that has not begun yet would end without having awaited the target's
+    # answer, and nothing would give back what the target set aside for it.
+    asyncio.get_running_loop().call_soon(task.cancel)

@@ -107,8 +107,7 @@ class OncePerKey:
             ) from None
         finally:
             self._waiting -= 1
-            if self._waiting == 0:
-                self._idle.set()
+            self._note_idle()
 
     async def aclose(self) -> None:
         """Let calls that have ended be remembered and answered; give up the others."""
@@ -117,7 +116,7 @@ class OncePerKey:
             async with asyncio.timeout(CLOSE_S):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("calls with idempotency keys are given up", calls=self._waiting)
+            log.warning("calls with idempotency keys are given up", calls=len(self._flights))
         await self._tasks.aclose()
 
     async def _share(self, invocation: Invocation, execute: Execute) -> Reply:
@@ -132,6 +131,8 @@ class OncePerKey:
                 raise outcome.from_parts(outcome.text, at=outcome.at, detail=outcome.detail)
             if outcome is not None:
                 return outcome
+            if self._now() >= invocation.deadline:
+                raise TimeoutError
 
     def _take_off(
         self, name: str, digest: bytes, invocation: Invocation, execute: Execute
@@ -146,12 +147,17 @@ class OncePerKey:
 
     def _land(self, task: asyncio.Task[None], name: str, flight: _Flight) -> None:
         del self._flights[name]
+        self._note_idle()
         if flight.outcome.done():
             return
         if task.cancelled():
             flight.outcome.set_result(errors.Cancelled("the call was abandoned"))
         else:
             flight.outcome.set_result(errors.InternalError("a bug; the log of the host has it"))
+
+    def _note_idle(self) -> None:
+        if self._waiting == 0 and not self._flights:
+            self._idle.set()
 
     async def _fly(
         self, flight: _Flight, name: str, invocation: Invocation, execute: Execute

@@ -213,6 +213,22 @@ class TestEitherWay:
         assert (await either.caller.call(invocation())).payload == b"hi"
         assert len(full.calls) == 2 + limits.RETRIES_MAX
 
+    async def test_a_call_that_expired_before_it_was_executed_frees_its_key(
+        self, either: Ends
+    ) -> None:
+        class TooLateAtFirst(Echo):
+            def accept(self, invocation: Invocation) -> Reply:
+                reply = super().accept(invocation)
+                if len(self.calls) == 1:
+                    raise errors.Expired("it waited too long; not executed")
+                return reply
+
+        await either.serve(TooLateAtFirst())
+        with pytest.raises(errors.DeadlineExceeded, match="not executed"):
+            await either.caller.call(invocation())
+
+        assert (await either.caller.call(invocation())).payload == b"hi"
+
     async def test_a_caller_that_goes_away_finds_the_answer_when_it_comes_back(
         self, either: Ends
     ) -> None:

@@ -121,6 +121,24 @@ async def test_a_provider_starts_serves_and_stops(
 
 
 @both_kinds
+async def test_a_call_to_a_provider_ends_when_its_caller_goes_away(
+    cluster: Cluster, alpha: LocalHost, reference: str
+) -> None:
+    await cluster.start_provider("bird", reference, on=alpha)
+    await cluster.link("tester", "bird")
+    call = asyncio.create_task(cluster.call("bird", "Parrot.Hold", timeout_s=60))
+    # The questions are calls as well.
+    asked = 1
+    while (await tell(cluster))["calls"] == asked:
+        asked += 1
+
+    call.cancel()
+    await asyncio.wait([call])
+
+    await told(cluster, cancelled=1)
+
+
+@both_kinds
 async def test_a_provider_that_was_stopped_starts_again(
     cluster: Cluster, alpha: LocalHost, reference: str
 ) -> None:

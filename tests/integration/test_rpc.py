@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lattice import errors, limits, subjects
+from lattice import cancellation, errors, limits, subjects
 from lattice.bus import Bus, Message, NatsSettings
 from lattice.bus.server import NatsServer
 from lattice.rpc import Rpc
@@ -459,6 +459,28 @@ class TestRemote:
 
         assert caught.value.executed == "unknown"
 
+    async def test_an_answer_that_comes_too_late_leaves_nothing_behind(
+        self, ends: Ends, bus: Bus
+    ) -> None:
+        class Late(Held):
+            async def accept(self, invocation: Invocation) -> Reply:
+                self.started.set()
+                await self.release.wait()
+                return Reply(b"late")
+
+        late = Late()
+        await ends.callee.serve("callee", late)
+
+        with pytest.raises(errors.DeadlineExceeded):
+            await ends.caller.call(invocation(timeout_s=0.1))
+        late.release.set()
+        await eventually(lambda: len(ends.callee._tasks) == 0)
+        await ends.callee.serve("behind", Echo())
+        await ends.caller.call(invocation(target="behind"))
+
+        assert len(bus._pending) == 0
+        assert len(ends.callee._cancellable) == 0
+
     async def test_two_processes_share_the_calls_of_a_target(self, ends: Ends) -> None:
         one, other = Echo(), Echo()
         await ends.callee.serve("callee", one)
@@ -516,6 +538,23 @@ class TestCancellation:
 
         await eventually(held.abandoned.is_set)
         await eventually(lambda: len(ends.callee._cancellable) == len(ends.callee._tasks) == 0)
+
+    async def test_a_process_that_serves_one_target_listens_for_that_one(
+        self, ends: Ends, nats: NatsServer, lattice_name: str
+    ) -> None:
+        async with connected(nats) as bus:
+            provider = Rpc(bus, lattice_name, at="NPROVIDER")
+            held = Held()
+            await provider.hear_cancellations("alone")
+            await provider.serve("alone", held)
+            call = asyncio.create_task(ends.caller.call(invocation(target="alone", timeout_s=3600)))
+            await held.started.wait()
+
+            call.cancel()
+
+            await eventually(held.abandoned.is_set)
+            await asyncio.wait([call])
+            await provider.aclose()
 
     async def test_a_large_call_is_cancelled_as_well(self, ends: Ends) -> None:
         held = Held()
@@ -588,7 +627,35 @@ class TestCancellation:
 
             assert (await call).payload == b"hi"
 
-    async def test_a_cancellation_that_comes_before_its_call_is_without_effect(
+    async def test_a_cancellation_that_overtook_its_call_ends_it_as_it_comes(
+        self, ends: Ends, bus: Bus, lattice_name: str
+    ) -> None:
+        held = Held()
+        await ends.callee.serve("callee", held)
+        sent = invocation(timeout_s=3600)
+        subject = subjects.cancel(lattice_name, "callee", "caller")
+        await bus.publish(subject, wire.encode_cancel(sent.id))
+        await eventually(lambda: len(ends.callee._cancellable._early) == 1)
+
+        call = asyncio.create_task(ends.caller.call(sent))
+
+        await eventually(held.abandoned.is_set)
+        call.cancel()
+        await asyncio.wait([call])
+
+    async def test_a_flood_of_cancellations_is_not_kept(
+        self, ends: Ends, bus: Bus, lattice_name: str
+    ) -> None:
+        subject = subjects.cancel(lattice_name, "callee", "caller")
+
+        for number in range(cancellation.EARLY_MAX + 10):
+            await bus.publish(subject, wire.encode_cancel(f"x.{number}"))
+        await ends.callee.serve("behind", Echo())
+        await ends.caller.call(invocation(target="behind"))
+
+        await eventually(lambda: len(ends.callee._cancellable._early) == cancellation.EARLY_MAX)
+
+    async def test_a_cancellation_changes_nothing_for_a_call_that_is_answered_at_once(
         self, ends: Ends, bus: Bus, lattice_name: str
     ) -> None:
         await ends.callee.serve("callee", Echo())
@@ -633,28 +700,6 @@ class TestCancellation:
 
             assert [(await call).payload for call in calls] == [b"hi"] * 5
         await eventually(lambda: len(ends.callee._cancellable) == 0)
-
-    async def test_an_answer_that_comes_too_late_leaves_nothing_behind(
-        self, ends: Ends, bus: Bus
-    ) -> None:
-        class Late(Held):
-            async def accept(self, invocation: Invocation) -> Reply:
-                self.started.set()
-                await self.release.wait()
-                return Reply(b"late")
-
-        late = Late()
-        await ends.callee.serve("callee", late)
-
-        with pytest.raises(errors.DeadlineExceeded):
-            await ends.caller.call(invocation(timeout_s=0.1))
-        late.release.set()
-        await eventually(lambda: len(ends.callee._tasks) == 0)
-        await ends.callee.serve("behind", Echo())
-        await ends.caller.call(invocation(target="behind"))
-
-        assert len(bus._pending) == 0
-        assert len(ends.callee._cancellable) == 0
 
     async def test_cancelling_while_nats_is_away_ends_at_once(self, nats: NatsServer) -> None:
         async with connected(nats) as bus:

@@ -17,6 +17,7 @@ class Parrot(Provider):
         self.config: Mapping[str, str] = {}
         self.links: dict[str, Link] = {}
         self.calls = 0
+        self.cancelled = 0
         self.stopped = False
         self.health_now = Health(healthy=True)
         self.gate = asyncio.Event()
@@ -66,7 +67,11 @@ class Parrot(Provider):
             case "Parrot.Tell":
                 return json.dumps(self._told(call)).encode()
             case "Parrot.Hold":
-                await self.gate.wait()
+                try:
+                    await self.gate.wait()
+                except asyncio.CancelledError:
+                    self.cancelled += 1
+                    raise
                 return call.payload
             case "Parrot.Refuse":
                 raise errors.ProviderError("it would not say")
@@ -94,4 +99,6 @@ class Parrot(Provider):
             "link_config": call.link.target_config,
             "config": dict(self.config),
             "links": sorted(self.links),
+            "calls": self.calls,
+            "cancelled": self.cancelled,
         }

@@ -55,7 +55,7 @@ SETTINGS = {
     "HEARTBEAT_S": "`LATTICE_HEARTBEAT_S`",
     "ARTEFACT_CACHE_BYTES": "`LATTICE_ARTEFACT_CACHE_BYTES`",
     "CONTROL_TIMEOUT_S": "`lattice --timeout-ms`",
-    "CALL_TIMEOUT_S": "header `Lattice-Timeout-Ms`, the HTTP link's `timeout_ms`",
+    "CALL_TIMEOUT_S": "header `Lattice-Timeout-Ms`, a link's `timeout_ms`",
     "DRAIN_TIMEOUT_S": "`lattice stop host --host-timeout`",
 }
 """Where an operator moves a limit."""
