@@ -29,13 +29,11 @@ log = structlog.get_logger()
 DOOR_SOURCE = "nats"
 """Who the plain door's callers are to the target: a NATS client, nobody with links."""
 
-
 REFUSAL_S = 0.01
 """How long the figures in an answer of an overloaded process may be those of before."""
 
 TIMEOUT_HEADER = "Lattice-Timeout-Ms"
 """By which a plain caller sets its deadline."""
-
 
 KEY_HEADER = "Lattice-Idempotency-Key"
 """By which a plain caller has its call executed once."""
@@ -96,7 +94,8 @@ class Rpc:
     async def call(self, invocation: Invocation) -> Reply:
         """Call a target and wait for its answer, until the invocation's deadline.
 
-        Cancelling unwinds the callee: here at once, elsewhere as soon as it hears of it.
+        Cancelling unwinds the callee: here at once, elsewhere as soon as it hears of it. A call
+        with an idempotency key goes on, for whoever comes back with the key.
 
         Raises:
             LatticeError: any of the list; its ``executed`` says whether it had an effect.

@@ -33,7 +33,7 @@ class Tally:
         self.trapped = 0
         """Those of them that a trap or a limit ended."""
         self.cancelled = 0
-        """Those of them whose callers went away."""
+        """Those of them that were called off: the caller went away, or the actor was stopped."""
         self.refused = 0
         """Not executed: no room, no time left, or about to stop."""
         self.bytes_in = 0

@@ -122,10 +122,14 @@ class OncePerKey:
     async def _share(self, invocation: Invocation, execute: Execute) -> Reply:
         name, digest = rules.record_name(invocation), rules.digest_of(invocation.payload)
         while True:
-            if (flight := self._flights.get(name)) is None:
+            joined = flight = self._flights.get(name)
+            if flight is None:
                 flight = self._take_off(name, digest, invocation, execute)
             rules.check_payload(flight.digest, digest)
             outcome = await asyncio.shield(flight.outcome)
+            if joined and isinstance(outcome, errors.Expired):
+                # It was not executed, as the time of who began it was up. Ours may not be.
+                outcome = None
             if isinstance(outcome, errors.LatticeError):
                 # A copy: one error raised by call after call would gather all their tracebacks.
                 raise outcome.from_parts(outcome.text, at=outcome.at, detail=outcome.detail)
@@ -142,18 +146,19 @@ class OncePerKey:
         task = self._tasks.spawn(
             self._fly(flight, name, invocation, execute), name="call with a key"
         )
-        task.add_done_callback(lambda task: self._land(task, name, flight))
+        # For the ends that it does not come to by itself: cancelled with the process, or by a bug.
+        task.add_done_callback(lambda task: self._land(name, flight, _lost(task)))
         return flight
 
-    def _land(self, task: asyncio.Task[None], name: str, flight: _Flight) -> None:
-        del self._flights[name]
-        self._note_idle()
+    def _land(
+        self, name: str, flight: _Flight, outcome: Reply | errors.LatticeError | None
+    ) -> None:
         if flight.outcome.done():
             return
-        if task.cancelled():
-            flight.outcome.set_result(errors.Cancelled("the call was abandoned"))
-        else:
-            flight.outcome.set_result(errors.InternalError("a bug; the log of the host has it"))
+        # Both in one step: to join a flight that is over is no wait, and could go on for ever.
+        del self._flights[name]
+        flight.outcome.set_result(outcome)
+        self._note_idle()
 
     def _note_idle(self) -> None:
         if self._waiting == 0 and not self._flights:
@@ -162,24 +167,26 @@ class OncePerKey:
     async def _fly(
         self, flight: _Flight, name: str, invocation: Invocation, execute: Execute
     ) -> None:
+        outcome: Reply | errors.LatticeError | None
         try:
             outcome = await self._answer(flight, name, invocation, execute)
         except errors.LatticeError as error:
-            flight.outcome.set_result(error)
-        else:
-            flight.outcome.set_result(outcome)
+            outcome = error
+        self._land(name, flight, outcome)
 
     async def _answer(
         self, flight: _Flight, name: str, invocation: Invocation, execute: Execute
     ) -> Reply | None:
         """Execute the call if its key can be claimed, or wait for the answer of who claimed it."""
-        try:
-            async with asyncio.timeout_at(invocation.deadline):
-                while (claim := await self._claim(name, invocation)) is None:
-                    if (answer := await self._await_answer(name, flight.digest)) is not None:
-                        return await self._replay(answer)
-        except TimeoutError:
-            return None
+        # A claim is not cut short by the deadline: made all the same, it would block the key.
+        while (claim := await self._claim(name, invocation)) is None:
+            try:
+                async with asyncio.timeout_at(invocation.deadline):
+                    answer = await self._await_answer(name, flight.digest)
+            except TimeoutError:
+                return None
+            if answer is not None:
+                return await self._replay(answer)
         return await self._execute(claim, invocation, execute)
 
     async def _claim(self, name: str, invocation: Invocation) -> _Claim | None:
@@ -277,6 +284,12 @@ class OncePerKey:
                 bytes_max=limits.IDEMPOTENCY_STORE_BYTES_MAX,
             )
         return self._bucket
+
+
+def _lost(task: asyncio.Task[None]) -> errors.LatticeError:
+    if task.cancelled():
+        return errors.Cancelled("the call was abandoned")
+    return errors.InternalError("a bug; the log of the host has it")
 
 
 def _unix_ms() -> int:

@@ -69,7 +69,7 @@ class ActorFigures(_Figures):
     trapped: Count = 0
     """Those of them that a trap or a limit ended."""
     cancelled: Count = 0
-    """Those of them whose callers went away."""
+    """Those of them that were called off: the caller went away, or the actor was stopped."""
     refused: Count = 0
     """Not executed: no room, no time left, throttled, or about to stop."""
     throttled_ms: Count = 0

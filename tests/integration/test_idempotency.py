@@ -1,6 +1,8 @@
 """With an idempotency key the effect happens once while the key is remembered."""
 
 import asyncio
+import random
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -476,6 +478,49 @@ class TestTwoProcesses:
         assert (await ends.other.call(invocation())).payload == b"hi"
         assert not echo.calls
 
+    @pytest.mark.parametrize("seed", range(5))
+    async def test_however_calls_come_fail_and_go_away_none_has_its_effect_twice(
+        self, ends: Ends, seed: int
+    ) -> None:
+        rng = random.Random(seed)
+        effects: Counter[str] = Counter()
+
+        async def act(call: Invocation) -> Reply:
+            await asyncio.sleep(rng.choice([0, 0.001, 0.02]))
+            if rng.random() < 0.4:
+                raise rng.choice([errors.Denied, errors.Overloaded, errors.NotFound])("not now")
+            assert call.key is not None
+            effects[call.key] += 1
+            if rng.random() < 0.3:
+                raise errors.ActorError(f"failed after {effects[call.key]}")
+            return Reply(b"%d" % effects[call.key])
+
+        await ends.callee.serve("callee", Answering(act))
+        await ends.other.serve("callee", Answering(act))
+        outcomes: dict[str, set[str]] = defaultdict(set)
+
+        async def call(key: str) -> None:
+            caller = rng.choice([ends.caller, ends.callee, ends.other])
+            try:
+                reply = await caller.call(invocation(key=key, timeout_s=rng.choice([20, 20, 0.01])))
+                outcomes[key].add(reply.payload.decode())
+            except errors.ActorError as error:
+                outcomes[key].add(error.text)
+            except (errors.NotExecuted, errors.DeadlineExceeded):
+                pass
+
+        tasks = []
+        for _ in range(200):
+            tasks.append(asyncio.create_task(call(f"{rng.randrange(20)}")))
+            if rng.random() < 0.2:
+                rng.choice(tasks).cancel()
+            await asyncio.sleep(rng.choice([0, 0, 0.002]))
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert ended is None or isinstance(ended, asyncio.CancelledError), ended
+
+        assert max(effects.values()) == 1
+        assert all(len(told) == 1 for told in outcomes.values())
+
 
 class TestWithoutJetStream:
     async def test_a_call_with_a_key_is_unavailable_and_not_executed(self, tmp_path: Path) -> None:
@@ -574,6 +619,28 @@ async def test_a_guests_own_calls_do_not_inherit_the_key(cluster: Cluster) -> No
     await cluster.call("relay", key="k")
 
     assert [call.key for call in gate.invocations] == [None]
+
+
+async def test_a_host_that_drains_answers_its_last_calls_and_leaves_their_answers(
+    cluster: Cluster,
+) -> None:
+    alpha, beta = await cluster.start_hosts(2)
+    gate = Gate()
+    await cluster.serve("gate", gate)
+    await cluster.start_actor("relay", on=alpha)
+    await cluster.link("relay", "gate")
+    first = asyncio.create_task(cluster.call("relay", payload=b"x", key="k"))
+    await eventually(lambda: gate.waiting == 1)
+    stopping = asyncio.create_task(alpha.stop(drain_s=20))
+    await eventually(lambda: alpha.host.draining)
+
+    gate.open()
+
+    assert await first == b"x"
+    await stopping
+    await cluster.start_actor("relay", on=beta)
+    assert await cluster.call("relay", payload=b"x", key="k") == b"x"
+    assert gate.calls.total() == 1
 
 
 async def test_when_the_executing_host_is_killed_nothing_is_executed_twice(
