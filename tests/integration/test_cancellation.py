@@ -146,7 +146,7 @@ async def test_a_plain_caller_cannot_be_seen_leaving_and_its_deadline_ends_the_c
 ) -> None:
     _, _, gate = await chain(cluster)
     asked = asyncio.create_task(
-        cluster.ask("first", headers={"Lattice-Timeout-Ms": "1000"}), name="plain caller"
+        cluster.ask("first", headers={"Lattice-Timeout-Ms": "3000"}), name="plain caller"
     )
     await eventually(lambda: gate.waiting == 1)
 
@@ -160,13 +160,13 @@ async def test_a_plain_caller_cannot_be_seen_leaving_and_its_deadline_ends_the_c
 
 async def test_a_link_shortens_the_deadline_of_the_calls_over_it(cluster: Cluster) -> None:
     _, _, gate = await chain(cluster)
-    await cluster.control.put_config("hasty", {"timeout_ms": "200"})
+    await cluster.control.put_config("hasty", {"timeout_ms": "1000"})
     await cluster.link("second", "gate", source_config=["hasty"])
 
     with pytest.raises(errors.ActorError, match="deadline_exceeded"):
         await cluster.call("first", timeout_s=PATIENT_S)
 
-    assert gate.left_s[0] <= 0.2
+    assert gate.left_s[0] <= 1
     await assert_nothing_is_left(cluster)
 
 
