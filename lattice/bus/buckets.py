@@ -30,10 +30,12 @@ QUIET_CHECK_S = 2.0
 RESYNC_SPREAD_S = 0.25
 """All hosts lose a server at once: each waits up to so long before it reads in full again."""
 
+WATCH_FORGOTTEN_S = 10.0
+"""How long the server keeps a watch that nobody listens to. Each lost connection leaves one behind,
+and nats-py's five minutes would gather hundreds for a host whose connection flaps."""
 
 RETRY_DELAY_S = 0.5
 """Pause after a failed attempt to follow a bucket; a server needs seconds to come back."""
-
 
 _KEY = re.compile(r"[-/_=A-Za-z0-9]+(?:\.[-/_=A-Za-z0-9]+)*")
 
@@ -199,7 +201,7 @@ class Mirror:
                 extent = await self._bucket.extent()
                 with translated(self._bucket.name):
                     # Never interrupted by a resync: a half-made watch would go on for ever.
-                    watcher = await self._store.watchall()
+                    watcher = await self._store.watchall(inactive_threshold=WATCH_FORGOTTEN_S)
                 try:
                     async with asyncio.timeout(None) as self._session:
                         await self._follow(watcher, extent)

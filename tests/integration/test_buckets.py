@@ -306,8 +306,8 @@ class TestMirror:
             await bucket.put(key, b"1")
         watchall = bucket._store.watchall
 
-        async def watch_with_the_end_first() -> KeyValue.KeyWatcher:
-            watcher = await watchall()
+        async def watch_with_the_end_first(**options: float) -> KeyValue.KeyWatcher:
+            watcher = await watchall(**options)
             entries = [entry async for entry in until_none(watcher)]
             for early in (None, *entries):
                 watcher._updates.put_nowait(early)
@@ -604,3 +604,23 @@ class TestMirror:
 
         assert await mirror.wait_for(last, timeout_s=5)
         assert mirror.values == {"a": b"1", "b": b"2"}
+
+    async def test_a_watch_lost_with_its_connection_is_soon_forgotten_by_the_server(
+        self, nats: NatsServer, lattice_name: str, tasks: TaskGroup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(buckets, "WATCH_FORGOTTEN_S", 0.5)
+        async with connected(nats) as bus:
+            bucket = await bus.bucket(lattice_name)
+            following = Following(bucket, tasks)
+            bus.on_reconnect(following.mirror.resync)
+            await following.mirror.synced.wait()
+            bus._client.abandon()
+            await eventually(lambda: not bus.is_connected)
+            await eventually(lambda: bus.is_connected)
+            last = await bucket.put("a", b"1")
+            assert await following.mirror.wait_for(last, timeout_s=5)
+
+            async with asyncio.timeout(10):
+                while len(await bus._jetstream.consumers_info(f"KV_{lattice_name}")) > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            await tasks.aclose()
