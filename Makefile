@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: demo test check format lint types unit bench examples clean help
+.PHONY: demo test check format lint types unit bench faults soak examples clean help
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,13 @@ format: $(STAMP) ## Put the code into its one format
 
 bench: $(STAMP) ## Measure, against peers in the same run; writes tests/bench/results.json
 	$(BIN)/python -m tests.bench $(ARGS)
+
+faults: $(STAMP) ## Torment a lattice and judge what it promised: SEED=7 MINUTES=2 SERVERS=3 (see docs/faults.md)
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),2) \
+		$(if $(SERVERS),--servers $(SERVERS)) $(ARGS)
+
+soak: $(STAMP) ## Use a lattice under churn for MINUTES=60, and watch what grows
+	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),60) $(ARGS)
 
 examples: $(STAMP) ## Build the example actors again from their source
 	$(MAKE) --directory deploy/examples all PYTHON=$(abspath $(BIN)/python)
