@@ -130,11 +130,19 @@ class Arena:
         if len(self.servers) > 1:
             await self._make_replicated()
         self.observer_proxies = await self._proxies()
-        for name in ("alpha", "beta", "gamma")[:HOSTS]:
+        for number, name in enumerate(("alpha", "beta", "gamma")[:HOSTS]):
+            proxies = await self._proxies()
+            # Each prefers another server, as if it were the one nearby.
+            first = number % len(proxies)
             host = HostUnderTest(
-                name, keys.new_host_seed(), await self._proxies(), self.workspace / f"{name}.log"
+                name,
+                keys.new_host_seed(),
+                proxies[first:] + proxies[:first],
+                self.workspace / f"{name}.log",
             )
             self.hosts.append(host)
+        # Before the proxies are closed: a host would try to get through them again and again.
+        self._stack.push_async_callback(self._end_hosts)
         await asyncio.gather(*map(self.start_host, self.hosts))
         await self._deploy()
 
@@ -185,7 +193,7 @@ class Arena:
         assert host.process is not None
         await host.process.wait()
 
-    async def end_hosts(self) -> None:
+    async def _end_hosts(self) -> None:
         for host in self.hosts:
             if host.is_running:
                 host.signal(signal.SIGCONT)
@@ -338,7 +346,6 @@ async def open_arena(history: History, *, nats_servers: int) -> AsyncIterator[Ar
         for server in servers:
             stack.push_async_callback(server.aclose)
         arena = Arena(history, workspace, servers, stack)
-        stack.push_async_callback(arena.end_hosts)
         await arena.open()
         yield arena
 

@@ -191,8 +191,8 @@ class KillLeader(Nemesis):
     """SIGKILL for the server that leads the stream of configs."""
 
     name = "NATS leader killed"
-    lasts_s = (2.0, 5.0)
-    rest_s = 10.0
+    lasts_s = (2.0, 4.0)
+    rest_s = 8.0
     bound_s = 20.0
     """An election takes some seconds, and writes wait for it."""
     servers = frozenset({3})

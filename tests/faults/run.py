@@ -71,7 +71,8 @@ class Settings:
     servers: int = 1
     faults: tuple[str, ...] = ()
     """Names of those to choose from; all if none is named."""
-    with_overload: bool = True
+    is_short: bool = False
+    """Without figures of overload, and without the wait until NATS has forgotten lost watches."""
 
 
 def windows(settings: Settings) -> list[Window]:
@@ -92,7 +93,7 @@ async def run(
     planned = windows(settings)
     async with open_arena(history, nats_servers=settings.servers) as arena:
         await arena.wait_converged()
-        if settings.with_overload:
+        if not settings.is_short:
             figures["overload"] = asdict(await overload.measure(arena))
         await _torment(arena, settings, planned)
         for call_id, at in ledger.read(arena.ledgers):
@@ -107,7 +108,7 @@ async def run(
 
 async def _torment(arena: Arena, settings: Settings, planned: Sequence[Window]) -> None:
     history = arena.history
-    before = await _count_resources(arena)
+    before = await _count_resources(arena, is_short=settings.is_short)
     _note_resources(history, "before", before)
     workload = Workload(arena, settings.seed)
     try:
@@ -124,7 +125,9 @@ async def _torment(arena: Arena, settings: Settings, planned: Sequence[Window]) 
         await workload.final_reads()
     finally:
         await workload.aclose()
-    _note_resources(history, "after", await _wait_released(arena, before))
+    _note_resources(
+        history, "after", await _wait_released(arena, before, is_short=settings.is_short)
+    )
 
 
 async def strike(nemesis: nemeses.Nemesis, window: Window) -> None:
@@ -144,7 +147,7 @@ async def strike(nemesis: nemeses.Nemesis, window: Window) -> None:
     history.complete(fault, "ok", victim=victim)
 
 
-async def _count_resources(arena: Arena) -> dict[tuple[str, str], int]:
+async def _count_resources(arena: Arena, *, is_short: bool) -> dict[tuple[str, str], int]:
     """Count what must be as many after a run as before, when nobody uses anything."""
     counts: dict[tuple[str, str], int] = {}
     for host in arena.hosts:
@@ -155,6 +158,8 @@ async def _count_resources(arena: Arena) -> dict[tuple[str, str], int]:
         counts[host.name, "provider processes"] = len(host.providers())
     figures = await FiguresClient(arena.bus, LATTICE).hosts()
     counts["hosts", "instances"] = sum(host.running for host in figures)
+    if is_short:
+        return counts
     for resource in ("connections", "subscriptions", "JetStream consumers"):
         counts["NATS", resource] = 0
     for server in arena.servers:
@@ -167,12 +172,12 @@ async def _count_resources(arena: Arena) -> dict[tuple[str, str], int]:
 
 
 async def _wait_released(
-    arena: Arena, before: Mapping[tuple[str, str], int]
+    arena: Arena, before: Mapping[tuple[str, str], int], *, is_short: bool
 ) -> dict[tuple[str, str], int]:
     """Count again, until it is as little as before or has had its time to be."""
     end = arena.history.elapsed_s() + RELEASE_S
     while True:
-        counts = await _count_resources(arena)
+        counts = await _count_resources(arena, is_short=is_short)
         left = [key for key in counts if counts[key] - before[key] > LEAKS_ALLOWED[key[1]]]
         if not left or arena.history.elapsed_s() > end:
             return counts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 QUIET_SHARE = 0.25
 """Of the time, at the least, nothing is wrong: most bugs show while a lattice gets well."""
 
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 """Before the first fault."""
 
 

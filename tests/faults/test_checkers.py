@@ -384,6 +384,10 @@ def fault(
                 history.complete(canary, phase, code="unavailable")  # type: ignore[arg-type]
 
 
+def test_a_run_without_faults_is_fine(history: History) -> None:
+    assert texts(LivenessChecker(), history) == []
+
+
 def test_a_fault_that_nobody_feels_is_fine(history: History) -> None:
     fault(history, [("during", "ok"), ("after", "ok")])
 

@@ -59,9 +59,10 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.thaw()
-        self.drop()
         while self._handlers:
-            await asyncio.wait(self._handlers)
+            # Again, for one that was just being forwarded when the others were ended.
+            self.drop()
+            await asyncio.wait(self._handlers, timeout=0.05)
 
     def freeze(self, *directions: Direction) -> None:
         """Hold back every byte on connections that stay open, both ways if none is named."""

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import inf
 
 from tests.faults.checkers import Violation
@@ -32,7 +33,7 @@ def recoveries(history: Sequence[Entry]) -> list[Recovery]:
         by_name[canary.data["of"]].append(canary)
     return [
         _recovery(window, following.invoke.at_s if following else inf, list(by_name.values()))
-        for window, following in zip(windows, [*windows[1:], None], strict=True)
+        for window, following in zip_longest(windows, windows[1:])
     ]
 
 
