@@ -35,10 +35,12 @@ CALLER_PAUSE_S = 0.03
 CANARY_S = 0.1
 """Between canaries of one kind; each has a second, so that a second's outage is seen."""
 CANARY_TIMEOUT_S = 1.0
-WRITER_PAUSE_S = 0.25
+WRITER_TURN_S = 0.3
+"""All writers write at the same moments: only then does one get in the way of another."""
+WRITERS = 3
+"""Of links, and as many of configs and of registers."""
 REGISTERS = 2
 """Of configs, and as many of links."""
-REGISTER_WRITERS = 3
 PENDING_MAX = 6
 """Operations of unknown outcome on one register, before a fresh one takes its place: the search
 for an order doubles with each."""
@@ -87,10 +89,9 @@ class Workload:
         await bus.subscribe(subjects.beat(LATTICE, "*"), self._on_beat)
         for number in range(CALLERS):
             self._spawn(self._call_now_and_then, f"caller {number}")
-        for number in range(2):
+        for number in range(WRITERS):
             self._spawn(self._change_links, f"linker {number}")
             self._spawn(self._change_configs, f"configurer {number}")
-        for number in range(REGISTER_WRITERS):
             self._spawn(self._use_registers, f"writer {number}")
         self._spawn(self._scale, "scaler")
         self._users.spawn(self._send_canaries(), name="canaries")
@@ -290,13 +291,13 @@ class Workload:
         remove: Callable[[], Awaitable[None]],
     ) -> None:
         """Add an element, and mostly remove it again; one of unknown fate is left alone."""
+        await _next_turn()
         added = await self._write(name, "add", add, set=set_name, element=element)
-        await asyncio.sleep(rng.uniform(0, 2 * WRITER_PAUSE_S))
         if added == "ok" and rng.random() < 0.6:
+            await _next_turn()
             if set_name == "links":
                 await self._arena.links_writable.wait()
             await self._write(name, "remove", remove, set=set_name, element=element)
-            await asyncio.sleep(rng.uniform(0, 2 * WRITER_PAUSE_S))
 
     async def _write(
         self, name: str, kind: str, write: Callable[[], Awaitable[None]], **data: object
@@ -326,7 +327,7 @@ class Workload:
             await self._write_register(name, key, do, value)
         else:
             await self._write_register(name, key, "delete", None)
-        await asyncio.sleep(rng.uniform(0, WRITER_PAUSE_S))
+        await _next_turn()
 
     async def _write_register(self, name: str, key: str, do: str, value: str | None) -> None:
         async def write() -> None:
@@ -444,6 +445,11 @@ class Observer:
 
     def _see(self, key: str, value: str | None) -> None:
         self._history.observe(self.name, "seen", key=key, value=value)
+
+
+async def _next_turn() -> None:
+    """Wait for the next moment at which everybody writes."""
+    await asyncio.sleep(WRITER_TURN_S - asyncio.get_running_loop().time() % WRITER_TURN_S)
 
 
 def _registers(names: Iterable[str]) -> list[str]:
