@@ -24,6 +24,7 @@ from lattice import errors, subjects
 from lattice.wire import codec, events
 from lattice.wire.invocation import encode_request
 from tests.faults.arena import LATTICE, MAILBOX_CALLS, Arena
+from tests.faults.history import operations
 from tests.faults.schedule import Kind, Window
 from tests.faults.servers import Server
 from tests.support.proxy import Proxy
@@ -83,6 +84,37 @@ class KillHost(Nemesis):
         return self._host.name
 
     async def heal(self) -> None:
+        await self.arena.start_host(self._host)
+
+
+class DrainHost(Nemesis):
+    """SIGTERM, as a rolling restart sends it; the host is started again as itself.
+
+    No call is lost by it. That of HTTP can be, by whoever finds nobody at the address.
+    """
+
+    name = "host drained"
+    bound_s = 2.0
+
+    async def inject(self, window: Window) -> str:
+        self._host = self.arena.victim(window.draw)
+        self._began_s = self.arena.history.elapsed_s()
+        self._host.signal(signal.SIGTERM)
+        assert self._host.process is not None
+        status = await asyncio.wait_for(self._host.process.wait(), 20)
+        self.expect(status == 0, f"{self._host.name} ended with status {status}")
+        return self._host.name
+
+    async def heal(self) -> None:
+        failed = [
+            call
+            for call in operations(self.arena.history.entries, "call")
+            if call.invoke.at_s >= self._began_s
+            and call.data["way"] != "http"
+            and call.phase == "fail"
+        ]
+        codes = Counter(call.outcome["code"] for call in failed)
+        self.expect(not failed, f"calls failed while {self._host.name} drained: {dict(codes)}")
         await self.arena.start_host(self._host)
 
 
@@ -658,9 +690,9 @@ class DiskFull(Nemesis):
         await self._client.close()
 
 
-# What is being built joins the suite by a line here.
 NEMESES: tuple[type[Nemesis], ...] = (
     KillHost,
+    DrainHost,
     FreezeHost,
     ClockJump,
     KillProvider,

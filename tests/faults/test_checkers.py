@@ -101,6 +101,21 @@ def test_a_broken_delivery_is_found(
     assert texts(DeliveryChecker(), history) == [text]
 
 
+def test_a_call_repeated_by_its_key_has_its_effect_once(history: History) -> None:
+    call(history, "deadline_exceeded", "a")
+    call(history, "overloaded")
+    call(history, "ok")
+
+    assert texts(DeliveryChecker(), history) == []
+
+
+def test_a_call_repeated_by_its_key_whose_effect_is_there_twice_is_found(history: History) -> None:
+    call(history, "deadline_exceeded", "a")
+    call(history, "ok", "a")
+
+    assert texts(DeliveryChecker(), history) == ["a was executed 2 times"]
+
+
 def test_a_call_that_outlives_its_deadline_is_found(history: History, clock: Clock) -> None:
     operation = history.invoke("caller", "call", call="a", way="door", timeout_s=2.0)
     clock.now_s += 9

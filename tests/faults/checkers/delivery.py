@@ -14,7 +14,10 @@ UNKNOWN = frozenset({"deadline_exceeded", "unavailable"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryChecker:
-    """Compares what callers heard (kind ``call``) with what callees did (kind ``execution``)."""
+    """Compares what callers heard (kind ``call``) with what callees did (kind ``execution``).
+
+    Calls of one id are one call that its caller repeated by its idempotency key.
+    """
 
     late_s: float = 2.0
     """How long after its deadline a call may end: the suite shares the machine it torments."""
@@ -24,18 +27,26 @@ class DeliveryChecker:
         executions: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in observations(history, "execution"):
             executions[entry.data["call"]].append(entry)
-        violations = []
+        tries: defaultdict[str, list[Operation]] = defaultdict(list)
         for call in operations(history, "call"):
-            done = executions.pop(call.data["call"], [])
-            if (text := self._fault(call, len(done))) is not None:
-                violations.append(Violation("delivery", text, (*call.evidence, *done)))
+            tries[call.data["call"]].append(call)
+        violations = []
+        for call_id, calls in tries.items():
+            done = executions.pop(call_id, [])
+            for call in calls:
+                text = self._fault(call, len(done), is_only=len(calls) == 1)
+                if text is not None:
+                    evidence = (*(entry for each in calls for entry in each.evidence), *done)
+                    violations.append(Violation("delivery", text, evidence))
+                    break
         for call_id, done in executions.items():
             violations.append(
                 Violation("delivery", f"{call_id} was executed, and nobody called it", tuple(done))
             )
         return violations
 
-    def _fault(self, call: Operation, executed: int) -> str | None:
+    def _fault(self, call: Operation, executed: int, *, is_only: bool) -> str | None:
+        """What is wrong with a call; ``is_only`` unless its caller repeated it, by its key."""
         name = call.data["call"]
         if executed > 1:
             return f"{name} was executed {executed} times"
@@ -50,7 +61,7 @@ class DeliveryChecker:
         error = errors.BY_CODE.get(code)
         if error is None:
             return f"{name} failed with {code!r}, which is not on the list of codes"
-        if error.executed == "no" and executed:
+        if error.executed == "no" and executed and is_only:
             return f"{name} failed with {code}, which says not executed, and was executed"
         if error.executed == "unknown" and code not in self.unknown:
             return f"{name} was lost to {code}: {call.outcome.get('text', '')}"
