@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lattice import log
-from tests.faults import nemeses, report
+from tests.faults import report
+from tests.faults.nemeses import table
 from tests.faults.run import Settings, run, windows
 
 HERE = Path(__file__).parent
@@ -51,7 +52,7 @@ def _options() -> argparse.Namespace:
         "--fault",
         action="append",
         default=[],
-        choices=[nemesis.name for nemesis in nemeses.NEMESES],
+        choices=[nemesis.name for nemesis in table.NEMESES],
         metavar="NAME",
         help="only this one; may be repeated",
     )

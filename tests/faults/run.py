@@ -11,7 +11,7 @@ from typing import IO
 import psutil
 
 from lattice.control.figures import FiguresClient
-from tests.faults import nemeses, overload, schedule
+from tests.faults import overload, schedule
 from tests.faults.arena import LATTICE, PROBE, Arena, open_arena
 from tests.faults.checkers import Checker, Violation, check_all
 from tests.faults.checkers.bounds import BoundChecker, ExpectationChecker, LeakChecker
@@ -21,6 +21,9 @@ from tests.faults.checkers.register import RegisterChecker
 from tests.faults.checkers.sets import SetChecker
 from tests.faults.checkers.watch import WatchChecker
 from tests.faults.history import Entry, History, operations
+from tests.faults.nemeses import table
+from tests.faults.nemeses.callers import MaliciousGuests
+from tests.faults.nemeses.nemesis import Nemesis
 from tests.faults.report import Report, call_rows, fault_rows
 from tests.faults.schedule import Window
 from tests.faults.workload import Workload
@@ -79,7 +82,7 @@ def windows(settings: Settings) -> list[Window]:
     """The schedule of a run."""
     kinds = [
         nemesis.kind()
-        for nemesis in nemeses.by_name(settings.faults, servers=settings.servers).values()
+        for nemesis in table.by_name(settings.faults, servers=settings.servers).values()
     ]
     return schedule.plan(settings.seed, kinds, duration_s=settings.duration_s)
 
@@ -113,7 +116,7 @@ async def _torment(arena: Arena, settings: Settings, planned: Sequence[Window]) 
     workload = Workload(arena, settings.seed)
     try:
         await workload.open()
-        found = nemeses.by_name(settings.faults, servers=settings.servers)
+        found = table.by_name(settings.faults, servers=settings.servers)
         await asyncio.sleep(schedule.SETTLE_S)
         for window in planned:
             await strike(found[window.fault](arena), window)
@@ -130,7 +133,7 @@ async def _torment(arena: Arena, settings: Settings, planned: Sequence[Window]) 
     )
 
 
-async def strike(nemesis: nemeses.Nemesis, window: Window) -> None:
+async def strike(nemesis: Nemesis, window: Window) -> None:
     """Inject a fault, wait, and end it; the history has it as one operation."""
     history = nemesis.arena.history
     fault = history.invoke(
@@ -203,7 +206,7 @@ def _compare_malice(history: History) -> dict[str, object]:
             continue
         took_s = call.completion.at_s - call.invoke.at_s
         during = {name for begins, ends, name in spans if begins <= call.invoke.at_s <= ends}
-        if nemeses.MaliciousGuests.name in during:
+        if MaliciousGuests.name in during:
             beside.append(took_s)
         elif not during:
             quiet.append(took_s)

@@ -20,9 +20,10 @@ from rich.table import Table
 
 from lattice import log
 from lattice.control.figures import FiguresClient
-from tests.faults import nemeses, schedule
+from tests.faults import schedule
 from tests.faults.arena import LATTICE, Arena, open_arena
 from tests.faults.history import History
+from tests.faults.nemeses import table
 from tests.faults.run import strike
 from tests.faults.workload import Workload
 
@@ -91,7 +92,7 @@ async def soak(*, seed: int, duration_s: float) -> list[Slope]:
         sampling = asyncio.create_task(_sample(arena, samples), name="samples")
         try:
             await workload.open()
-            found = nemeses.by_name(CHURN, servers=1)
+            found = table.by_name(CHURN, servers=1)
             kinds = [nemesis.kind() for nemesis in found.values()]
             for window in schedule.plan(seed, kinds, duration_s=duration_s):
                 await strike(found[window.fault](arena), window)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faults import nemeses, schedule
+from tests.faults import schedule
+from tests.faults.nemeses import table
 from tests.faults.run import Settings, windows
 from tests.faults.schedule import Kind
 
@@ -55,15 +56,15 @@ def test_every_fault_has_its_turn_before_any_has_another(seed: int) -> None:
 def test_every_fault_that_makes_sense_is_reached_in_ten_minutes(servers: int) -> None:
     planned = windows(Settings(seed=7, duration_s=600, servers=servers))
 
-    assert {window.fault for window in planned} == nemeses.by_name(servers=servers).keys()
+    assert {window.fault for window in planned} == table.by_name(servers=servers).keys()
 
 
 def test_names_of_faults_differ() -> None:
-    names = [nemesis.name for nemesis in nemeses.NEMESES]
+    names = [nemesis.name for nemesis in table.NEMESES]
 
     assert len(names) == len(set(names))
 
 
 def test_a_fault_that_does_not_exist_is_refused() -> None:
     with pytest.raises(AssertionError, match="flod"):
-        nemeses.by_name(["flod"], servers=1)
+        table.by_name(["flod"], servers=1)
