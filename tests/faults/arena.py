@@ -249,15 +249,16 @@ class Arena:
         except (errors.LatticeError, TimeoutError, httpx.HTTPError) as error:
             return f"{type(error).__name__}: {error}"
 
-    async def wait_converged(self) -> None:
-        """Wait until everything is as it should be; the history knows whether it came to that."""
+    async def wait_converged(self) -> bool:
+        """Wait until everything is as it should be; False when it did not come to that."""
         end = self.history.elapsed_s() + CONVERGE_TIMEOUT_S
         while (missing := await self.not_converged()) is not None:
             self.history.observe("suite", "not converged", text=missing)
             if self.history.elapsed_s() > end:
-                return
+                return False
             await asyncio.sleep(0.2)
         self.history.observe("suite", "converged")
+        return True
 
     async def _missing(self) -> str | None:
         found = {host.id for host in await self.control.hosts(wait_s=1.0)}

@@ -95,7 +95,8 @@ async def run(
     figures: dict[str, object] = {}
     planned = windows(settings)
     async with open_arena(history, nats_servers=settings.servers) as arena:
-        await arena.wait_converged()
+        if not await arena.wait_converged():
+            raise AssertionError(f"the lattice did not start: {history.entries[-1].data}")
         if not settings.is_short:
             figures["overload"] = asdict(await overload.measure(arena))
         await _torment(arena, settings, planned)
@@ -123,9 +124,9 @@ async def _torment(arena: Arena, settings: Settings, planned: Sequence[Window]) 
             await asyncio.sleep(window.quiet_s - window.ends_s)
         history.observe("suite", "healed")
         await workload.stop()
-        await arena.wait_converged()
-        await workload.observers_agree()
-        await workload.final_reads()
+        if await arena.wait_converged():
+            await workload.wait_caught_up()
+            await workload.final_reads()
     finally:
         await workload.aclose()
     _note_resources(

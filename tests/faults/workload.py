@@ -45,6 +45,7 @@ PENDING_MAX = 6
 """Operations of unknown outcome on one register, before a fresh one takes its place: the search
 for an order doubles with each."""
 REFUSED_PAUSE_S = 0.05
+CAUGHT_UP_S = 10.0
 BUSY_ACTORS = len(ACTORS) + 2
 HOST_MEMORY_BYTES_MAX = 600 * 1024 * 1024
 
@@ -132,18 +133,19 @@ class Workload:
             configs = sorted(name for name in state.configs if name.startswith("set-"))
             history.observe(observer.name, "final", set="configs", members=configs)
 
-    async def observers_agree(self) -> bool:
-        """Whether everybody who follows the state has caught up with it."""
+    async def wait_caught_up(self) -> None:
+        """Wait until everybody who follows the state has seen all of it, which they must."""
         for observer in self._observers:
             for bucket, mirror in (
                 (self._links, observer.state._data_mirror),
                 (self._configs, observer.state._config_mirror),
             ):
-                with suppress(errors.LatticeError):
-                    extent = await bucket.extent()
-                    if not await mirror.wait_for(extent.last_sequence, timeout_s=5):
-                        return False
-        return True
+                extent = await bucket.extent()
+                caught_up = await mirror.wait_for(extent.last_sequence, timeout_s=CAUGHT_UP_S)
+                self._expect(caught_up, f"{observer.name} is behind with {bucket.name}")
+
+    def _expect(self, met: bool, text: str) -> None:
+        self._history.observe("workload", "expectation", met=met, text=text)
 
     async def _connect(self, name: str, urls: tuple[str, ...] = ()) -> Bus:
         return await self._arena.connect(name, urls, stack=self._stack)
@@ -151,8 +153,12 @@ class Workload:
     def _spawn(self, user: Callable[[str, random.Random], Awaitable[None]], name: str) -> None:
         async def go_on() -> None:
             rng = random.Random(f"{self._seed} {name}")
-            while not self._stopped:
-                await user(name, rng)
+            try:
+                while not self._stopped:
+                    await user(name, rng)
+            except Exception as error:
+                # A fault of the suite, or an answer that nobody thought of: never to be missed.
+                self._expect(False, f"{name} failed: {error!r}")
 
         self._users.spawn(go_on(), name=name)
 
@@ -246,7 +252,6 @@ class Workload:
         return answer.content
 
     async def _change_links(self, name: str, rng: random.Random) -> None:
-        await self._arena.links_writable.wait()
         writer = name.replace(" ", "")
         link_name = f"set-{writer}-{rng.getrandbits(40):010x}"
 
@@ -291,12 +296,10 @@ class Workload:
         remove: Callable[[], Awaitable[None]],
     ) -> None:
         """Add an element, and mostly remove it again; one of unknown fate is left alone."""
-        await _next_turn()
+        await self._next_turn(set_name)
         added = await self._write(name, "add", add, set=set_name, element=element)
         if added == "ok" and rng.random() < 0.6:
-            await _next_turn()
-            if set_name == "links":
-                await self._arena.links_writable.wait()
+            await self._next_turn(set_name)
             await self._write(name, "remove", remove, set=set_name, element=element)
 
     async def _write(
@@ -313,10 +316,15 @@ class Workload:
         self._history.complete(operation, "ok")
         return "ok"
 
+    async def _next_turn(self, what: str) -> None:
+        """Wait for the next moment at which everybody writes, and may."""
+        await asyncio.sleep(WRITER_TURN_S - asyncio.get_running_loop().time() % WRITER_TURN_S)
+        if what == "links":
+            await self._arena.links_writable.wait()
+
     async def _use_registers(self, name: str, rng: random.Random) -> None:
         kind: Literal["config", "link"] = rng.choice(("config", "link"))
-        if kind == "link":
-            await self._arena.links_writable.wait()
+        await self._next_turn(f"{kind}s")
         key = self._registers.choose(kind, rng)
         draw = rng.random()
         if draw < 0.4:
@@ -327,7 +335,6 @@ class Workload:
             await self._write_register(name, key, do, value)
         else:
             await self._write_register(name, key, "delete", None)
-        await _next_turn()
 
     async def _write_register(self, name: str, key: str, do: str, value: str | None) -> None:
         async def write() -> None:
@@ -445,11 +452,6 @@ class Observer:
 
     def _see(self, key: str, value: str | None) -> None:
         self._history.observe(self.name, "seen", key=key, value=value)
-
-
-async def _next_turn() -> None:
-    """Wait for the next moment at which everybody writes."""
-    await asyncio.sleep(WRITER_TURN_S - asyncio.get_running_loop().time() % WRITER_TURN_S)
 
 
 def _registers(names: Iterable[str]) -> list[str]:
