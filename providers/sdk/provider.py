@@ -95,7 +95,8 @@ class Provider:
         Called again when its interfaces or its configuration change.
 
         Raises:
-            LatticeError: the link can't work; calls over it are refused with this very error.
+            LatticeError: the link can't work; calls over it are refused with this very error. It is
+                offered again by and by, but not after InvalidRequest, Conflict or Denied.
         """
 
     async def delete_link(self, link: Link) -> None:

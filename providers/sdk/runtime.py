@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from lattice import errors, limits, names, subjects
+from lattice.aio import retry
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus, Message, Subscription
 from lattice.rpc import Rpc, Service
@@ -28,6 +29,14 @@ CALLS_MAX = 10_000
 
 LINKS_MAX = 10_000
 """Links one provider holds."""
+
+OFFER_AGAIN_S = 1.0
+"""First pause before a refused link is offered again; grows to ``OFFER_AGAIN_S_MAX``."""
+
+OFFER_AGAIN_S_MAX = 10.0
+
+_LASTING = (errors.InvalidRequest, errors.Conflict, errors.Denied)
+"""What only an operator mends; the provider then hears of it."""
 
 
 class ProviderRuntime:
@@ -46,6 +55,7 @@ class ProviderRuntime:
         self._tasks = TaskGroup(f"provider {data.provider_key}")
         self._subscriptions: list[Subscription] = []
         self._service: Service | None = None
+        self._offering: asyncio.Task[None] | None = None
         self._log = log.bind(provider=data.provider_key)
         self.shutdown_requested = asyncio.Event()
         """Set when the host asked this copy to end; whoever runs it then calls ``aclose``."""
@@ -117,7 +127,10 @@ class ProviderRuntime:
         self._log.info("provider started", links=len(self._links))
 
     async def put_link(self, link: ResolvedLink) -> None:
-        """Take a link. One that the provider refuses is remembered with the reason."""
+        """Take a link. One that the provider refuses is remembered with the reason.
+
+        It is offered again by and by, unless only an operator can mend what is wrong with it.
+        """
         if not self._links.concerns(link):
             return
         async with self._turn:
@@ -129,6 +142,8 @@ class ProviderRuntime:
                 return
             refusal = await self._attempt(self._provider.put_link(link), "link refused")
             self._links.put(link, refusal)
+            if self._links.may_be_taken and (self._offering is None or self._offering.done()):
+                self._offering = self._tasks.spawn(self._offer_again(), name="offer refused links")
 
     async def delete_link(self, link: ResolvedLink) -> None:
         """Forget a link; the provider hears of it if it ever had it."""
@@ -225,6 +240,15 @@ class ProviderRuntime:
         for link in self._links.refused:
             refusal = await self._attempt(self._provider.put_link(link), "link refused")
             self._links.put(link, refusal)
+
+    async def _offer_again(self) -> None:
+        """Offer them now and then: an address in use, a store that is away, tell nobody later."""
+        for pause_s in retry.backoff(OFFER_AGAIN_S, max_s=OFFER_AGAIN_S_MAX):
+            await asyncio.sleep(pause_s)
+            async with self._turn:
+                await self._retry_refused()
+                if not self._links.may_be_taken:
+                    return
 
     async def _attempt(
         self, work: Coroutine[Any, Any, None], phrase: str
@@ -326,6 +350,11 @@ class LinkBook:
     def refused(self) -> list[ResolvedLink]:
         """Links that the provider did not take."""
         return [self._links[key] for key in self._refusals]
+
+    @property
+    def may_be_taken(self) -> bool:
+        """Whether one was refused for a reason that may pass."""
+        return any(not isinstance(refusal, _LASTING) for refusal in self._refusals.values())
 
     def delete(self, key: tuple[str, ...]) -> ResolvedLink | None:
         self._refusals.pop(key, None)

@@ -21,6 +21,7 @@ class Parrot(Provider):
         self.stopped = False
         self.health_now = Health(healthy=True)
         self.gate = asyncio.Event()
+        self.is_perch_taken = False
 
     async def start(self, context: Context, config: Mapping[str, str]) -> None:
         self.config = config
@@ -45,6 +46,8 @@ class Parrot(Provider):
     async def put_link(self, link: Link) -> None:
         if reason := link.target_config.get("refuse"):
             raise errors.InvalidRequest(reason)
+        if self.is_perch_taken:
+            raise errors.AlreadyExists("another bird sits on the perch")
         if link.target_config.get("slow"):
             await self.gate.wait()
         self.links[link.source_id] = link

@@ -13,6 +13,7 @@ from lattice.wire.provider import HostData, ResolvedLink
 from providers.sdk import runtime as sdk
 from providers.sdk.provider import serves
 from providers.sdk.runtime import LinkBook, ProviderRuntime
+from tests.support.eventually import eventually
 from tests.support.providers import Parrot
 
 NOWHERE = cast("Bus", None)
@@ -147,6 +148,28 @@ async def test_a_link_that_is_put_again_with_another_config_replaces_the_refused
     await scene.runtime.put_link(link(refuse="no such cage"))
     await scene.runtime.put_link(link())
     assert (await scene.call(call())).payload == b"hi"
+
+
+async def test_a_link_refused_for_what_may_pass_is_offered_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moved to a host whose HTTP address was still in use, a server never listened there."""
+    monkeypatch.setattr(sdk, "OFFER_AGAIN_S", 0.01)
+    scene.parrot.is_perch_taken = True
+    await scene.runtime.put_link(link())
+    with pytest.raises(errors.AlreadyExists):
+        await scene.call(call())
+    scene.parrot.is_perch_taken = False
+
+    await eventually(lambda: "tester" in scene.parrot.links)
+    assert (await scene.call(call())).payload == b"hi"
+    await eventually(lambda: not len(scene.runtime._tasks))
+
+
+async def test_a_link_that_is_wrong_in_itself_is_not_offered_again(scene: Scene) -> None:
+    await scene.runtime.put_link(link(refuse="no such cage"))
+
+    assert len(scene.runtime._tasks) == 0
 
 
 async def test_a_link_deleted_and_put_again_behind_a_slow_one_is_there(scene: Scene) -> None:
