@@ -1,6 +1,7 @@
 """One run: a lattice is started, used and tormented, left to get well, read, and judged."""
 
 import asyncio
+import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ async def run(
         figures |= _compare_malice(history)
         violations = check_all(CHECKERS, history.entries)
         if violations and logs is not None:
-            _keep_logs(arena.workspace, logs)
+            await _keep_logs(arena, logs)
     return _report(settings, planned, history, figures, violations)
 
 
@@ -219,10 +220,18 @@ def _compare_malice(history: History) -> dict[str, object]:
     return {name: ratio}
 
 
-def _keep_logs(workspace: Path, logs: Path) -> None:
+async def _keep_logs(arena: Arena, logs: Path) -> None:
+    """Keep what the processes wrote, and what NATS says of its consumers and connections."""
     logs.mkdir(parents=True, exist_ok=True)
-    for log in workspace.glob("*.log"):
+    for log in arena.workspace.glob("*.log"):
         (logs / log.name).write_bytes(log.read_bytes())
+    for server in arena.servers:
+        for name, path in (
+            ("consumers", "jsz?consumers=true&config=true"),
+            ("connections", "connz"),
+        ):
+            state = await server.monitor(path)
+            (logs / f"{server.name}-{name}.json").write_text(json.dumps(state, indent=2))
 
 
 def _report(
