@@ -222,16 +222,23 @@ def _compare_malice(history: History) -> dict[str, object]:
 
 async def _keep_logs(arena: Arena, logs: Path) -> None:
     """Keep what the processes wrote, and what NATS says of its consumers and connections."""
-    logs.mkdir(parents=True, exist_ok=True)
-    for log in arena.workspace.glob("*.log"):
-        (logs / log.name).write_bytes(log.read_bytes())
+    states = {}
     for server in arena.servers:
         for name, path in (
             ("consumers", "jsz?consumers=true&config=true"),
             ("connections", "connz"),
         ):
             state = await server.monitor(path)
-            (logs / f"{server.name}-{name}.json").write_text(json.dumps(state, indent=2))
+            states[f"{server.name}-{name}.json"] = json.dumps(state, indent=2)
+    await asyncio.to_thread(_write_logs, logs, arena.workspace, states)
+
+
+def _write_logs(logs: Path, workspace: Path, states: Mapping[str, str]) -> None:
+    logs.mkdir(parents=True, exist_ok=True)
+    for log in workspace.glob("*.log"):
+        (logs / log.name).write_bytes(log.read_bytes())
+    for name, text in states.items():
+        (logs / name).write_text(text)
 
 
 def _report(
