@@ -4,8 +4,9 @@ import asyncio
 from collections import Counter
 from typing import ClassVar
 
-from lattice import errors
-from tests.faults.arena import MAILBOX_CALLS
+from lattice import errors, limits
+from lattice.control.figures import FiguresClient
+from tests.faults.arena import LATTICE, MAILBOX_CALLS
 from tests.faults.nemeses.nemesis import Nemesis
 from tests.faults.schedule import Window
 
@@ -118,6 +119,7 @@ class Flood(Nemesis):
         await self.arena.until_answers("sluggish")
         self._outcomes: Counter[str] = Counter()
         self._host = host
+        self._tries_before = await self._count_tries()
         self._calls = [
             asyncio.create_task(self._call(number, window), name="flood")
             for number in range(FLOOD_CALLS)
@@ -133,7 +135,19 @@ class Flood(Nemesis):
             f"a flood of {FLOOD_CALLS} ended in {dict(self._outcomes)}",
         )
         self.expect(taken >= MAILBOX_CALLS, f"of a flood only {taken} were taken")
+        self.arena.history.observe(
+            "flood",
+            "figure",
+            figure="tries that the calls of a flood came to",
+            value=await self._count_tries() - self._tries_before,
+            most=FLOOD_CALLS * (limits.RETRIES_MAX + 1),
+        )
         await self.arena.scale("sluggish", "relay", 0, self._host)
+
+    async def _count_tries(self) -> int:
+        """Calls that arrived at the actor so far, whatever became of them."""
+        figures = await FiguresClient(self.arena.bus, LATTICE).host(self._host.id, "sluggish")
+        return sum(actor.completed + actor.failed + actor.refused for actor in figures.actors)
 
     async def _call(self, number: int, window: Window) -> None:
         call_id = f"flood-{window.number}-{number}"
