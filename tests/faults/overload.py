@@ -8,7 +8,7 @@ from lattice import errors
 from tests.faults.arena import PROBE, Arena
 
 INSTANCES = 2
-HOLD_MS = 20
+HOLD_MS = 40
 """What each call takes, nearly all of it waiting: the actor is full, not the machine."""
 
 PHASE_S = 3.0

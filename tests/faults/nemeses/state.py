@@ -34,12 +34,16 @@ class PurgedBucket(Nemesis):
         self._client = await nats.connect(self.arena.urls[0])
         self._jetstream = self._client.jetstream(timeout=5)
         bucket = subjects.state_bucket(LATTICE)
+        self._stream = f"KV_{bucket}"
+        # Not by a watch, as the client lists keys: it would leave a consumer behind.
+        info = await self._jetstream.stream_info(self._stream, subjects_filter=">")
+        self._config = info.config
         store = await self._jetstream.key_value(bucket)
         self._backup = {}
-        for key in await store.keys():
-            self._backup[key] = (await store.get(key)).value
-        self._stream = f"KV_{bucket}"
-        self._config = (await self._jetstream.stream_info(self._stream)).config
+        for subject in info.state.subjects or {}:
+            key = subject.removeprefix(f"$KV.{bucket}.")
+            with suppress(nats.js.errors.KeyNotFoundError):
+                self._backup[key] = (await store.get(key)).value
         if self.deleted:
             await self._jetstream.delete_stream(self._stream)
         else:
@@ -53,8 +57,7 @@ class PurgedBucket(Nemesis):
                 await self._jetstream.add_stream(self._config)
         store = await self._jetstream.key_value(bucket)
         for key, value in self._backup.items():
-            with suppress(nats.js.errors.KeyWrongLastSequenceError):
-                await store.create(key, value or b"")
+            await store.put(key, value or b"")
         await self._client.close()
         self.arena.links_writable.set()
 
