@@ -130,6 +130,8 @@ class StrictClient(Client):
             # What JetStream was asked; its own would wait for the whole timeout.
             if not answer.done():
                 answer.set_exception(nats.errors.ConnectionReconnectingError())
+                # Looked at here for one that nobody waits for: its question could not be sent.
+                answer.exception()
         self._abort()
 
     def _abort(self) -> None:

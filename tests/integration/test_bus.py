@@ -1,6 +1,7 @@
 """The bus against a real nats-server: what it promises while all is well, and when it isn't."""
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -371,6 +372,29 @@ class TestLosses:
         await eventually(lambda: seen[-1:] == [b"now"])
         assert b"" not in seen
         assert len(seen) < 40
+
+    async def test_what_jetstream_could_not_be_asked_is_no_complaint_later(
+        self, proxied: Bus, proxy: Proxy, lattice_name: str
+    ) -> None:
+        """Its answer was still waited for, by nobody, and failed with the next connection."""
+        complaints: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context)
+        )
+        bucket = await proxied.bucket(lattice_name)
+        proxy.refusing = True
+        proxy.drop()
+        await eventually(lambda: not proxied.is_connected)
+        with pytest.raises(errors.Unavailable):
+            await bucket.get("key")
+        proxy.refusing = False
+        await eventually(lambda: proxied.is_connected)
+        proxy.drop()
+        await eventually(lambda: not proxied.is_connected)
+        await eventually(lambda: proxied.is_connected)
+
+        gc.collect()
+        assert complaints == []
 
     @pytest.mark.parametrize("size", [10, 900_000], ids=["idle", "with full buffers"])
     async def test_a_frozen_connection_is_noticed_and_given_up(
