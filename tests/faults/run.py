@@ -63,7 +63,7 @@ CHECKERS: Sequence[Checker] = (
     LeakChecker(allowed=LEAKS_ALLOWED),
     ExpectationChecker(),
 )
-"""Every promise; what is being built joins here."""
+"""Every promise; another one joins the suite by a line here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

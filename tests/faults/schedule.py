@@ -20,7 +20,9 @@ class Kind:
     longest_s: float
     """How long one lasts, between these."""
     rest_s: float = 4.0
-    """Quiet that it needs afterwards: its bound to recover, where that is short."""
+    """Quiet that it needs afterwards."""
+    felt_s: float = 0.0
+    """For how long it may be felt from its beginning: not before that does another one strike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ def plan(seed: int, kinds: Sequence[Kind], *, duration_s: float) -> list[Window]
             waiting = rng.sample(ordered, len(ordered))
         kind = waiting.pop()
         lasts_s = rng.uniform(kind.shortest_s, kind.longest_s)
-        rest_s = max(kind.rest_s, lasts_s * QUIET_SHARE / (1 - QUIET_SHARE)) * rng.uniform(1, 1.25)
+        share_s = lasts_s * QUIET_SHARE / (1 - QUIET_SHARE)
+        rest_s = max(kind.rest_s, kind.felt_s - lasts_s, share_s) * rng.uniform(1, 1.25)
         if now_s + lasts_s + rest_s > duration_s:
             return windows
         windows.append(

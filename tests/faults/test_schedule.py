@@ -45,6 +45,14 @@ def test_a_quarter_of_the_time_is_quiet(seed: int) -> None:
 
 
 @given(seeds)
+def test_no_fault_strikes_while_the_one_before_may_still_be_felt(seed: int) -> None:
+    kind = Kind(name="slow to be noticed", shortest_s=1, longest_s=2, felt_s=10)
+
+    for window in schedule.plan(seed, [kind], duration_s=120):
+        assert window.quiet_s - window.begins_s >= 10
+
+
+@given(seeds)
 def test_every_fault_has_its_turn_before_any_has_another(seed: int) -> None:
     planned = schedule.plan(seed, KINDS, duration_s=300)
 

@@ -46,6 +46,8 @@ PENDING_MAX = 6
 for an order doubles with each."""
 REFUSED_PAUSE_S = 0.05
 CAUGHT_UP_S = 10.0
+STOP_S = 20.0
+"""Far beyond every deadline of what users ask for."""
 BUSY_ACTORS = len(ACTORS) + 2
 HOST_MEMORY_BYTES_MAX = 600 * 1024 * 1024
 
@@ -100,9 +102,11 @@ class Workload:
     async def stop(self) -> None:
         """Have everybody finish what they are at."""
         self._stopped = True
-        async with asyncio.timeout(30):
-            while len(self._users):  # noqa: ASYNC110 - they have no event in common
-                await asyncio.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                while len(self._users):  # noqa: ASYNC110 - they have no event in common
+                    await asyncio.sleep(0.02)
+        self._expect(not len(self._users), f"never answered: {self._users.names}")
         for host in self._arena.hosts:
             await self._arena.scale("elastic", "echo", 0, host)
 

@@ -28,7 +28,13 @@ class Nemesis:
     @classmethod
     def kind(cls) -> Kind:
         shortest_s, longest_s = cls.lasts_s
-        return Kind(name=cls.name, shortest_s=shortest_s, longest_s=longest_s, rest_s=cls.rest_s)
+        return Kind(
+            name=cls.name,
+            shortest_s=shortest_s,
+            longest_s=longest_s,
+            rest_s=max(cls.rest_s, cls.bound_s) if cls.total else cls.rest_s,
+            felt_s=0.0 if cls.total else cls.bound_s,
+        )
 
     async def inject(self, window: Window) -> str:
         """Begin; returns whom it strikes."""

@@ -104,7 +104,6 @@ class Flapping(_Network):
     name = "flapping"
     lasts_s = (4.0, 8.0)
     total = True
-    bound_s = 8.0
 
     async def inject(self, window: Window) -> str:
         who, self._struck = self._proxies(window)

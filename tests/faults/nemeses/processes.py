@@ -133,8 +133,7 @@ class KillOnlyServer(Nemesis):
 
     name = "NATS killed"
     lasts_s = (0.5, 4.0)
-    rest_s = 6.0
-    bound_s = 10.0
+    bound_s = 6.0
     total = True
     servers = frozenset({1})
 
@@ -151,8 +150,7 @@ class FreezeOnlyServer(Nemesis):
 
     name = "NATS frozen"
     lasts_s = (0.5, 8.0)
-    rest_s = 6.0
-    bound_s = 10.0
+    bound_s = 6.0
     total = True
     servers = frozenset({1})
 
@@ -169,8 +167,7 @@ class KillLeader(Nemesis):
 
     name = "NATS leader killed"
     lasts_s = (2.0, 4.0)
-    rest_s = 8.0
-    bound_s = 20.0
+    bound_s = 15.0
     """An election takes some seconds, and writes wait for it."""
     servers = frozenset({3})
 

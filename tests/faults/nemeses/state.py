@@ -24,7 +24,7 @@ class PurgedBucket(Nemesis):
     """
 
     name = "bucket purged"
-    bound_s = 10.0
+    bound_s = 5.0
     deleted = False
 
     async def inject(self, window: Window) -> str:
