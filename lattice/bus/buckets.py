@@ -110,9 +110,10 @@ class Bucket:
                 if expected == 0:
                     return await self._store.create(key, value)
                 return await self._store.update(key, value, last=expected)
-            except nats.js.errors.KeyNotFoundError as error:
-                # It was in the way of a creation, and has expired since.
-                raise errors.Conflict(f"{self.name}: {key} was there a moment ago") from error
+            except nats.js.errors.KeyNotFoundError:
+                # What was in the way of a creation has expired since; or, in a cluster, the leader
+                # refuses a second value before it can show the first.
+                raise errors.Conflict(f"{self.name}: somebody else wrote it first") from None
             except nats.errors.MaxPayloadError:
                 limit = self._jetstream._nc.max_payload  # noqa: SLF001 - known nowhere else here
                 raise errors.PayloadTooLarge(f"value of {key}", len(value), limit) from None

@@ -26,7 +26,9 @@ def translated(what: str) -> Iterator[None]:
             f"{what}: JetStream does not answer; start nats-server with --jetstream"
         ) from error
     except nats.js.errors.APIError as error:
-        raise errors.Unavailable(f"{what}: JetStream refused: {error.description}") from error
+        # Those that nats-py raises by itself have no description.
+        reason = getattr(error, "description", None) or str(error)
+        raise errors.Unavailable(f"{what}: JetStream refused: {reason}") from error
     except (nats.errors.TimeoutError, TimeoutError) as error:
         raise errors.Unavailable(f"{what}: JetStream did not answer in time") from error
     except (nats.errors.Error, OSError) as error:

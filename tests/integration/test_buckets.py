@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import nats.js.errors
 import pytest
 from nats.js import JetStreamManager, api
 from nats.js.kv import KeyValue
@@ -92,6 +93,31 @@ class TestBucket:
 
         assert await bucket.get("purged") is None
         assert await bucket.get("deleted") is None
+
+    async def test_a_key_that_somebody_made_a_moment_ago_is_a_conflict(
+        self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two links put at once were a bug to one of them, on a cluster of three servers."""
+
+        async def not_shown_yet(*_: object, **__: object) -> None:
+            raise nats.js.errors.KeyNotFoundError
+
+        await bucket.put("key", b"theirs")
+        monkeypatch.setattr(bucket._store, "_get", not_shown_yet)
+
+        with pytest.raises(errors.Conflict):
+            await bucket.put("key", b"ours", expected=0)
+
+    async def test_an_error_without_a_description_is_told_in_its_own_words(
+        self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(*_: object) -> None:
+            raise nats.js.errors.NoKeysError
+
+        monkeypatch.setattr(bucket._store, "put", fail)
+
+        with pytest.raises(errors.Unavailable, match="no keys"):
+            await bucket.put("key", b"value")
 
     async def test_deleting_what_is_not_there_is_no_error(self, bucket: Bucket) -> None:
         await bucket.delete("never")

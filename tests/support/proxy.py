@@ -3,8 +3,7 @@
 It shows what a network can do to a connection: end it for both ends or for one, refuse new ones,
 hold every byte back in one direction or in both while the connection stays open, lose what one end
 says, deliver late, slowly, or in fits and starts, as a network that loses packets does. It can't
-reorder or corrupt
-bytes, as TCP doesn't.
+reorder or corrupt bytes, as TCP doesn't.
 """
 
 import asyncio
