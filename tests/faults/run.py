@@ -95,19 +95,23 @@ async def run(
     history = History(time.monotonic, file)
     figures: dict[str, object] = {}
     planned = windows(settings)
+    is_well = False
     async with open_arena(history, nats_servers=settings.servers) as arena:
-        if not await arena.wait_converged():
-            raise AssertionError(f"the lattice did not start: {history.entries[-1].data}")
-        if not settings.is_short:
-            figures["overload"] = asdict(await overload.measure(arena))
-        await _torment(arena, settings, planned)
-        for call_id, at in ledger.read(arena.ledgers):
-            if call_id != PROBE:
-                history.observe("ledger", "execution", at=at, call=call_id)
-        figures |= _compare_malice(history)
-        violations = check_all(CHECKERS, history.entries)
-        if violations and logs is not None:
-            await _keep_logs(arena, logs)
+        try:
+            if not await arena.wait_converged():
+                raise AssertionError(f"the lattice did not start: {history.entries[-1].data}")
+            if not settings.is_short:
+                figures["overload"] = asdict(await overload.measure(arena))
+            await _torment(arena, settings, planned)
+            for call_id, at in ledger.read(arena.ledgers):
+                if call_id != PROBE:
+                    history.observe("ledger", "execution", at=at, call=call_id)
+            figures |= _compare_malice(history)
+            violations = check_all(CHECKERS, history.entries)
+            is_well = not violations
+        finally:
+            if not is_well and logs is not None:
+                await _keep_logs(arena, logs)
     return _report(settings, planned, history, figures, violations)
 
 

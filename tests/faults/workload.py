@@ -314,6 +314,8 @@ class Workload:
         try:
             await write()
         except errors.LatticeError as error:
+            # A bug by its own account, whatever came of the write.
+            self._expect(error.code != "internal", f"a write of {name} failed: {error.text}")
             phase: Phase = "fail" if error.executed == "no" else "info"
             self._history.complete(operation, phase, code=error.code, text=error.text)
             return phase
