@@ -39,6 +39,7 @@ WRITER_TURN_S = 0.3
 """All writers write at the same moments: only then does one get in the way of another."""
 WRITERS = 3
 """Of links, and as many of configs and of registers."""
+KEPT_SHARE = 0.4
 REGISTERS = 2
 """Of configs, and as many of links."""
 PENDING_MAX = 6
@@ -61,7 +62,9 @@ LINK_SOURCE = "linker"
 class Workload:
     """Users of one lattice. ``open`` them, then ``aclose``; ``final_reads`` when all is quiet."""
 
-    def __init__(self, arena: Arena, seed: int) -> None:
+    def __init__(self, arena: Arena, seed: int, *, kept_share: float = KEPT_SHARE) -> None:
+        """``kept_share``: of the links and configs that are added, how many are not removed."""
+        self._kept_share = kept_share
         self._arena = arena
         self._history = arena.history
         self._seed = seed
@@ -302,7 +305,7 @@ class Workload:
         """Add an element, and mostly remove it again; one of unknown fate is left alone."""
         await self._next_turn(set_name)
         added = await self._write(name, "add", add, set=set_name, element=element)
-        if added == "ok" and rng.random() < 0.6:
+        if added == "ok" and rng.random() >= self._kept_share:
             await self._next_turn(set_name)
             await self._write(name, "remove", remove, set=set_name, element=element)
 
