@@ -29,9 +29,12 @@ from lattice.wire import control
 from lattice.wire.invocation import Invocation
 from tests.faults.history import History
 from tests.faults.servers import Server, free_ports, start_servers
-from tests.support.cluster import INSTALLED, ROOT
+from tests.support.cluster import ROOT
 from tests.support.proxy import Proxy
 from tests.support.wat import actor as assembled
+
+INSTALLED = Path(__file__).parent / "installed"
+"""Holds the entry point of the ledger, as pip would."""
 
 LATTICE = "default"
 TESTER = "tester"

@@ -12,7 +12,7 @@ from typing import IO
 import psutil
 
 from lattice.control.figures import FiguresClient
-from tests.faults import overload, schedule
+from tests.faults import ledger, overload, schedule
 from tests.faults.arena import LATTICE, PROBE, Arena, open_arena
 from tests.faults.checkers import Checker, Violation, check_all
 from tests.faults.checkers.bounds import BoundChecker, ExpectationChecker, LeakChecker
@@ -28,7 +28,6 @@ from tests.faults.nemeses.nemesis import Nemesis
 from tests.faults.report import Report, call_rows, fault_rows
 from tests.faults.schedule import Window
 from tests.faults.workload import Workload
-from tests.support import ledger
 
 CONVERGE_BOUND_S = 30.0
 
