@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,6 +19,9 @@ from lattice.reconcile.model import Observed, ObservedComponent, ObservedProvide
 from lattice.wire.control import Link
 from tests.support.simulated_lattice import SimulatedLattice
 from tests.unit.lattice.reconcile.manifests import actor, app, link, provider
+
+# Hours of a lattice's life are decided second by second, and shrinking a failure takes minutes.
+pytestmark = pytest.mark.timeout(300)
 
 HOSTS = ["a", "b", "c", "d", "e"]
 ZONES = ["eu", "us"]
@@ -168,7 +172,9 @@ class Lattice(RuleBasedStateMachine):
         strange = {host.id for host in world.hosts.values() if "strange" in host.components}
         world.run(CALM_S, every_s=2.0)
 
-        assert world.tick() == [], "it never comes to rest"
+        # What can't be started is tried again now and then, for ever: it may be mended.
+        restless = [step for step in world.tick() if BROKEN not in repr(step.command)]
+        assert restless == [], "it never comes to rest"
         assert strange == {host.id for host in world.hosts.values() if "strange" in host.components}
         if "shop" in world.apps and any(host.state == "alive" for host in world.hosts.values()):
             self.look()
@@ -254,7 +260,7 @@ class Lattice(RuleBasedStateMachine):
 
 TestLattice = Lattice.TestCase
 TestLattice.settings = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
