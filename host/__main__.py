@@ -28,6 +28,8 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "RUST_LOG")
 YOUNG_OBJECTS_MAX = 10_000
 """Objects made before the collector looks for cycles among them: a few hundred calls' worth."""
 
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 USAGE_STATUS = 2
 FAILURE_STATUS = 1
 
@@ -95,7 +97,8 @@ def run(
         str | None, typer.Option(help="text or json.", show_default=False)
     ] = None,
 ) -> None:
-    """Run one host in the foreground. SIGTERM or Ctrl-C drains it.
+    """Run one host in the foreground. SIGTERM or Ctrl-C drains it, a second one ends it at
+    once.
 
     Everything else is set by environment variables: LATTICE_MEMORY_BYTES, LATTICE_CPU_TIME_S,
     LATTICE_INSTANCES_MAX, LATTICE_MAILBOX_CALLS, LATTICE_HEARTBEAT_S, LATTICE_FUEL,
@@ -168,8 +171,16 @@ async def _until_signalled(settings: HostSettings) -> None:
     host = Host(settings, provider_environment=environment)
     _settle_garbage()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, host.request_stop)
+
+    def stop() -> None:
+        host.request_stop()
+        for number in ENDING_SIGNALS:
+            # Whoever asks again wants it gone, whatever it waits for; its children die with it.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in ENDING_SIGNALS:
+        loop.add_signal_handler(number, stop)
     await host.run()
 
 

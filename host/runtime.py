@@ -381,10 +381,15 @@ class Host:
     async def _drain(self, events: Events) -> None:
         log.info("host draining", host=self.id, drain_s=self._drain_s)
         await events.publish_own("host_draining", host_id=self.id)
-        # Those who bring calls in first, then who serves them, last what they lean on.
-        await self._providers.stop_sources()
-        await self._actors.stop_all(drain_s=self._drain_s)
-        await self._providers.stop_all()
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._drain_s
+        # Those who bring calls in first, then who serves them, last what they lean on. Other hosts'
+        # calls go elsewhere from the beginning, so that each has all the time there is.
+        await asyncio.gather(
+            self._providers.stop_sources(drain_s=self._drain_s), self._actors.leave()
+        )
+        await self._actors.stop_all(drain_s=max(0.0, end - clock()))
+        await self._providers.stop_all(drain_s=max(0.0, end - clock()))
 
     def _uptime_s(self) -> int:
         return int(time.monotonic() - self._started)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
+from weakref import WeakSet
 
 import structlog
 
@@ -89,6 +90,8 @@ class Rpc:
         )
         """What this process has repeated, and may."""
         self._cancellable = CancellableCalls(lattice)
+        self._calls: WeakSet[TaskGroup] = WeakSet()
+        """Of each service, those that run; a group lives as long as one of its tasks."""
         self._once = OncePerKey(bus, lattice, self._payloads, at=at)
 
     async def call(self, invocation: Invocation) -> Reply:
@@ -151,9 +154,16 @@ class Rpc:
         )
 
     async def aclose(self) -> None:
-        """Abandon what still runs. Safe to call twice."""
+        """Abandon what still runs; its callers hear ``cancelled``. Safe to call twice."""
         await self._once.aclose()
+        await asyncio.gather(*(calls.aclose() for calls in list(self._calls)))
         await self._tasks.aclose()
+
+    def new_calls(self, target_id: str) -> TaskGroup:
+        """Where calls to a target run; abandoned with this, if they have not ended before."""
+        calls = TaskGroup(f"calls to {target_id}")
+        self._calls.add(calls)
+        return calls
 
     async def _call_remote(self, invocation: Invocation) -> Reply:
         ref = None
@@ -227,9 +237,9 @@ class Rpc:
         return Line(self.turns, serve, now=self.now)
 
     async def receive(
-        self, message: Message, target_id: str, target: Target, arrived: float
+        self, message: Message, target_id: str, target: Target, arrived: float, tasks: TaskGroup
     ) -> None:
-        """Serve one message from the call subject; waits for nothing that takes time.
+        """Serve one message from the call subject; what takes time goes on among ``tasks``.
 
         The time since it arrived counts: what has expired by now is not executed.
         """
@@ -244,14 +254,15 @@ class Rpc:
             call_id = invocation.id
             self._check(invocation)
             if ref is not None:
-                self._wait(invocation, self._fetch_then_run(target, invocation, ref), message)
+                outcome = self._fetch_then_run(target, invocation, ref)
+                self._wait(invocation, outcome, message, tasks)
                 return
             if invocation.key is not None:
-                self._wait(invocation, self._run(target, invocation), message)
+                self._wait(invocation, self._run(target, invocation), message, tasks)
                 return
             outcome = target.accept(invocation)
             if type(outcome) is not Reply:
-                self._wait(invocation, outcome, message)  # type: ignore[arg-type]
+                self._wait(invocation, outcome, message, tasks)  # type: ignore[arg-type]
                 return
         except errors.LatticeError as error:
             await self._send(message, self._encode_error(call_id, error))
@@ -260,7 +271,7 @@ class Rpc:
         else:
             if len(outcome.payload) > self._payloads.inline_bytes_max:
                 # Storing it takes time, and the messages behind this one must not wait for that.
-                self._tasks.spawn(self._answer(message, call_id, outcome), name="large answer")
+                tasks.spawn(self._answer(message, call_id, outcome), name="large answer")
             else:
                 await self._answer(message, call_id, outcome)
 
@@ -273,7 +284,7 @@ class Rpc:
         await self._send(message, refusal)
 
     async def receive_plain(
-        self, message: Message, target_id: str, target: Target, arrived: float
+        self, message: Message, target_id: str, target: Target, arrived: float, tasks: TaskGroup
     ) -> None:
         """Serve one message from the plain door: a payload in, a payload or error headers out."""
         try:
@@ -294,7 +305,7 @@ class Rpc:
                 else self._run(target, invocation)
             )
             if type(outcome) is not Reply:
-                self._tasks.spawn(
+                tasks.spawn(
                     self._wait_then_answer_plain(outcome, message),  # type: ignore[arg-type]
                     name="plain call",
                 )
@@ -321,9 +332,15 @@ class Rpc:
         if invocation.hops > limits.HOPS_MAX:
             raise errors.HopLimit(invocation.hops, limits.HOPS_MAX)
 
-    def _wait(self, invocation: Invocation, outcome: Awaitable[Reply], message: Message) -> None:
+    def _wait(
+        self,
+        invocation: Invocation,
+        outcome: Awaitable[Reply],
+        message: Message,
+        tasks: TaskGroup,
+    ) -> None:
         """Answer when a call has ended; until then its caller may call it off."""
-        task = self._tasks.spawn(
+        task = tasks.spawn(
             self._wait_then_answer(outcome, invocation.id, message), name="call"
         )
         self._cancellable.add(invocation, task)
@@ -343,10 +360,10 @@ class Rpc:
         except errors.LatticeError as error:
             await self._send(message, self._encode_error(call_id, error))
         except asyncio.CancelledError:
-            if _is_cancelled():
-                raise
             abandoned = errors.Cancelled("the call was abandoned")
             await self._send(message, self._encode_error(call_id, abandoned))
+            if _is_cancelled():
+                raise
         except Exception as error:
             await self._send(message, self._encode_error(call_id, self._bug(error)))
         else:
@@ -361,6 +378,10 @@ class Rpc:
             ref = await self._payloads.put(f"{call_id}.a", reply.payload)
         except errors.LatticeError as error:
             await self._send(message, self._encode_error(call_id, error))
+        except asyncio.CancelledError:
+            abandoned = errors.Cancelled("its answer was abandoned on its way")
+            await self._send(message, self._encode_error(call_id, abandoned))
+            raise
         else:
             await self._send(message, wire.encode_reply(call_id, reply, ref=ref))
 
@@ -379,9 +400,9 @@ class Rpc:
         except errors.LatticeError as error:
             await self._send_plain_error(message, error)
         except asyncio.CancelledError:
+            await self._send_plain_error(message, errors.Cancelled("the call was abandoned"))
             if _is_cancelled():
                 raise
-            await self._send_plain_error(message, errors.Cancelled("the call was abandoned"))
         except Exception as error:
             await self._send_plain_error(message, self._bug(error))
         else:
@@ -417,7 +438,11 @@ class Rpc:
 
 
 class Service:
-    """A target that is being served. ``aclose`` takes it out of the lattice."""
+    """A target that is being served. ``aclose`` takes it out of the lattice.
+
+    In order: ``leave``, so that what comes next goes elsewhere; ``answered``, for as long as there
+    is time; ``aclose``.
+    """
 
     def __init__(self, rpc: Rpc, bus: Bus, lattice: str, target_id: str, target: Target) -> None:
         self._rpc = rpc
@@ -426,8 +451,10 @@ class Service:
         self._target_id = names.parse_entity(target_id)
         self._target = target
         self._subscriptions: list[Subscription] = []
-        self._calls = rpc.line(self._serve_call)
-        self._plain_calls = rpc.line(self._serve_plain)
+        self._calls = rpc.new_calls(target_id)
+        """Calls that arrived over NATS, until their answers are on their way."""
+        self._line = rpc.line(self._serve_call)
+        self._plain_line = rpc.line(self._serve_plain)
         self._refusal_bytes = b""
         self._refusal_expires = 0.0
 
@@ -448,28 +475,49 @@ class Service:
                 await subscription.unsubscribe()
             raise
 
+    async def leave(self) -> None:
+        """Have NATS send no more calls here; returns when all that it had sent are in hand.
+
+        Callers in this process still reach the target, as the calls that it serves may come back
+        to it. Safe to call twice.
+        """
+        subscriptions, self._subscriptions = self._subscriptions, []
+        await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
+
+    @property
+    def is_answered(self) -> bool:
+        return self._line.is_empty and self._plain_line.is_empty and not len(self._calls)
+
+    async def answered(self) -> None:
+        """Return when every call that arrived over NATS has its answer on the way."""
+        await self._line.wait_empty()
+        await self._plain_line.wait_empty()
+        await self._calls.join()
+
+    async def abandon(self) -> None:
+        """End what runs of the calls that arrived over NATS; their callers hear ``cancelled``."""
+        await self._calls.aclose()
+
     async def aclose(self) -> None:
-        """Take no more calls; returns when all that had arrived were handed to the target."""
+        """Take no more calls from anywhere; those that arrived go on. Safe to call twice."""
+        await self.leave()
         self._rpc.forget(self._target_id, self._target)
-        for subscription in self._subscriptions:
-            await subscription.drain()
-        self._subscriptions.clear()
-        await self._calls.wait_empty()
-        await self._plain_calls.wait_empty()
+        await self._line.wait_empty()
+        await self._plain_line.wait_empty()
 
     async def _on_call(self, message: Message) -> None:
         if self._rpc.turns.is_free:
-            await self._rpc.receive(message, self._target_id, self._target, self._rpc.now())
+            await self._serve_call(message, self._rpc.now())
             self._rpc.turns.note_done()
-        elif not self._calls.offer(message, len(message.data)):
+        elif not self._line.offer(message, len(message.data)):
             await self._rpc.refuse(message, self._refusal())
 
     async def _on_plain(self, message: Message) -> None:
         if self._rpc.turns.is_free:
             await self._serve_plain(message, self._rpc.now())
             self._rpc.turns.note_done()
-        elif not self._plain_calls.offer(message, len(message.data)):
-            await self._rpc.refuse_plain(message, self._backlogged(self._plain_calls))
+        elif not self._plain_line.offer(message, len(message.data)):
+            await self._rpc.refuse_plain(message, self._backlogged(self._plain_line))
 
     def _refusal(self) -> bytes:
         """What callers hear while the line is full: made anew a hundred times a second only.
@@ -479,7 +527,7 @@ class Service:
         now = self._rpc.now()
         if now >= self._refusal_expires:
             self._refusal_expires = now + REFUSAL_S
-            self._refusal_bytes = self._rpc.refusal(self._backlogged(self._calls))
+            self._refusal_bytes = self._rpc.refusal(self._backlogged(self._line))
         return self._refusal_bytes
 
     def _backlogged(self, line: Line[Message]) -> errors.Overloaded:
@@ -488,10 +536,10 @@ class Service:
         )
 
     async def _serve_call(self, message: Message, arrived: float) -> None:
-        await self._rpc.receive(message, self._target_id, self._target, arrived)
+        await self._rpc.receive(message, self._target_id, self._target, arrived, self._calls)
 
     async def _serve_plain(self, message: Message, arrived: float) -> None:
-        await self._rpc.receive_plain(message, self._target_id, self._target, arrived)
+        await self._rpc.receive_plain(message, self._target_id, self._target, arrived, self._calls)
 
 
 class Payloads:

@@ -80,8 +80,8 @@ class Actor:
         self._executions: set[Execution] = set()
         """Those that did not end at once."""
         self._stopping = False
-        self._idle = asyncio.Event()
-        """Set when the last call ends of an actor that is being stopped."""
+        self._idle: asyncio.Future[None] | None = None
+        """While somebody waits for the last call to end."""
         self._report = report
         self.throttle = Throttle(throttle or ThrottlePolicy(traps=0))
         self._throttle_notice = throttle_notice
@@ -159,8 +159,7 @@ class Actor:
         their whole deadline: ``draining`` where they only waited, ``cancelled`` where they ran.
         """
         self._stopping = True
-        self._note_idle()
-        if not await self._wait_idle(drain_s):
+        if not await self._idle_within(drain_s):
             log.warning(
                 "actor stopped with calls still running",
                 actor=self.id,
@@ -168,12 +167,23 @@ class Actor:
                 waiting=len(self._mailbox),
             )
             self._end_all()
-            await self._wait_idle(UNWIND_S)
+            await self._idle_within(UNWIND_S)
 
-    async def _wait_idle(self, timeout_s: float) -> bool:
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call runs or waits."""
+        return self._share.running == 0 and not self._mailbox
+
+    async def idle(self) -> None:
+        """Return when no call runs or waits; calls that come meanwhile are served."""
+        while not self.is_idle:
+            self._idle = self._idle or self._loop.create_future()
+            await asyncio.shield(self._idle)
+
+    async def _idle_within(self, timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
+                await self.idle()
         except TimeoutError:
             return False
         return True
@@ -364,12 +374,13 @@ class Actor:
     def _leave(self) -> None:
         if self._slots.leave(self._share):
             self._slots.share_out()
-        if self._stopping:
+        if self._idle is not None:
             self._note_idle()
 
     def _note_idle(self) -> None:
-        if self._share.running == 0 and not self._mailbox:
-            self._idle.set()
+        if self._idle is not None and self.is_idle:
+            self._idle.set_result(None)
+            self._idle = None
 
     def _begin_oldest(self) -> None:
         """Let the oldest waiting call have the place that was just taken for the actor."""

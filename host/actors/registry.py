@@ -39,6 +39,9 @@ log = structlog.get_logger()
 ACTORS_MAX = 10_000
 """Actors on one host, wasmCloud's ``max-components``."""
 
+ANSWER_S = 1.0
+"""How long the answers of calls that were ended by force may take to be sent."""
+
 
 @dataclass(slots=True)
 class _Running:
@@ -50,6 +53,16 @@ class _Running:
     """What its module says of itself, if it is signed."""
     outward: Outward
     """Counts the calls over its links."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no call is in hand, and no answer on its way out."""
+        return self.actor.is_idle and self.service.is_answered
+
+    async def quiet(self) -> None:
+        """Return when neither calls nor answers were in hand a moment ago."""
+        await self.service.answered()
+        await self.actor.idle()
 
 
 class Actors:
@@ -195,12 +208,27 @@ class Actors:
             await self._events.publish("component_scaled", **self._event_data(gone, old_claims))
             await self._events.publish("component_scaled", **data)
 
-    async def stop_all(self, *, drain_s: float) -> None:
-        """Take no further calls, and let all that were accepted end within ``drain_s``."""
+    async def leave(self) -> None:
+        """Have other hosts' calls go elsewhere, and start nothing more."""
         self._stopping = True
-        await asyncio.gather(
-            *(self._stop(actor_id, drain_s=drain_s) for actor_id in list(self._running))
-        )
+        await asyncio.gather(*(each.service.leave() for each in self._running.values()))
+
+    async def stop_all(self, *, drain_s: float) -> None:
+        """Let all calls that were accepted end within ``drain_s``, and end those that did not.
+
+        Until then the actors serve each other as before: what one of them was asked may take a call
+        to another, and a chain that began here ends here.
+        """
+        await self.leave()
+        running = list(self._running.values())
+        try:
+            async with asyncio.timeout(drain_s):
+                while not all(each.is_quiet for each in running):
+                    for each in running:
+                        await each.quiet()
+        except TimeoutError:
+            log.warning("actors are stopped with calls still running")
+        await asyncio.gather(*(self._end(actor_id) for actor_id in list(self._running)))
 
     def _turn(self, actor_id: str) -> asyncio.Lock:
         return self._turns.setdefault(actor_id, asyncio.Lock())
@@ -295,11 +323,29 @@ class Actors:
             log.warning("a start could not be noted", actor=actor_id, error=error.text)
 
     async def _stop(self, actor_id: str, *, drain_s: float) -> None:
-        if (running := self._running.pop(actor_id, None)) is None:
+        """Take no more calls, let those that were accepted end within ``drain_s``, end the rest."""
+        if (running := self._running.get(actor_id)) is None:
             return
         # First out of the queue group, then wait: whatever arrived until then is ours to answer.
         await running.service.aclose()
-        await running.actor.stop(drain_s=drain_s)
+        try:
+            async with asyncio.timeout(drain_s):
+                await running.quiet()
+        except TimeoutError:
+            pass
+        await self._end(actor_id)
+
+    async def _end(self, actor_id: str) -> None:
+        """Answer whatever still runs or waits at once, and forget the actor."""
+        if (running := self._running.pop(actor_id, None)) is None:
+            return
+        await running.service.aclose()
+        await running.actor.stop(drain_s=0)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await running.service.answered()
+        except TimeoutError:
+            await running.service.abandon()
         log.info("actor stopped", actor=actor_id)
 
     def _config(self, actor_id: str) -> dict[str, str]:

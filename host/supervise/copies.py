@@ -52,8 +52,8 @@ class Copy(Protocol):
         """Return only if it ends by itself, saying how."""
         ...
 
-    async def stop(self) -> None:
-        """End it: in order within its time, by force after that."""
+    async def stop(self, *, drain_s: float) -> None:
+        """End it: in order, with ``drain_s`` for what runs there, by force after that."""
         ...
 
 
@@ -118,11 +118,11 @@ class ProcessCopy:
         status = await self._process.wait()
         return f"its process ended with status {status}"
 
-    async def stop(self) -> None:
+    async def stop(self, *, drain_s: float) -> None:
         if self._process is None or self._data is None:
             return
         if self._process.returncode is None:
-            await self._ask_to_stop(self._data)
+            await self._ask_to_stop(self._data, drain_s)
         await processes.end(self._process, grace_s=limits.PROVIDER_STOP_TIMEOUT_S)
 
     async def _hand_over(self, process: asyncio.subprocess.Process, data: HostData) -> None:
@@ -171,14 +171,18 @@ class ProcessCopy:
         message = await self._bus.request(subject, deadline=deadline)
         return control.parse(Health, message.data, what="health")
 
-    async def _ask_to_stop(self, data: HostData) -> None:
+    async def _ask_to_stop(self, data: HostData, drain_s: float) -> None:
         subject = subjects.provider_shutdown(data.lattice_rpc_prefix, data.provider_key)
-        request = Shutdown(host_id=data.host_id).model_dump_json().encode()
+        request = Shutdown(
+            host_id=data.host_id, drain_ms=None if self._foreign else int(drain_s * 1000)
+        )
         deadline = asyncio.get_running_loop().time() + limits.PROVIDER_STOP_TIMEOUT_S
         assert self._process is not None
         try:
-            await self._bus.request(subject, request, deadline=deadline)
-            async with asyncio.timeout_at(deadline):
+            await self._bus.request(
+                subject, request.model_dump_json(exclude_none=True).encode(), deadline=deadline
+            )
+            async with asyncio.timeout_at(deadline + drain_s):
                 await self._process.wait()
         except (errors.LatticeError, TimeoutError):
             # It will be told by signal instead.
@@ -203,7 +207,7 @@ class _Runtime(Protocol):
 
     async def health(self) -> Health: ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self, *, drain_s: float) -> None: ...
 
 
 class BuiltinCopy:
@@ -242,10 +246,10 @@ class BuiltinCopy:
         await asyncio.get_running_loop().create_future()
         return ""
 
-    async def stop(self) -> None:
+    async def stop(self, *, drain_s: float) -> None:
         if self._runtime is not None:
             runtime, self._runtime = self._runtime, None
-            await runtime.aclose()
+            await runtime.aclose(drain_s=drain_s)
 
     def _running(self) -> _Runtime:
         assert self._runtime is not None

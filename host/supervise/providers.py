@@ -173,15 +173,17 @@ class Providers:
                 "a start could not be noted", provider=command.provider_id, error=error.text
             )
 
-    async def stop(self, provider_id: str) -> None:
-        """Stop a provider; returns when it has ended.
+    async def stop(
+        self, provider_id: str, *, drain_s: float = limits.PROVIDER_STOP_TIMEOUT_S
+    ) -> None:
+        """Stop a provider, with ``drain_s`` for what runs there; returns when it has ended.
 
         Raises:
             NotFound: it does not run here; wasmCloud's words.
         """
         if (running := self._running.pop(provider_id, None)) is None:
             raise errors.NotFound("provider with that ID is not running")
-        await running.supervisor.stop()
+        await running.supervisor.stop(drain_s=drain_s)
         log.info("provider stopped", provider=provider_id)
         await self._host.events.publish(
             "provider_stopped",
@@ -194,24 +196,29 @@ class Providers:
             link_name="default",
         )
 
-    async def stop_sources(self) -> None:
+    async def stop_sources(self, *, drain_s: float) -> None:
         """Stop the providers that call actors, so that nothing new comes in; start no more."""
         self._stopping = True
         await self._stop_several(
-            provider_id
-            for provider_id, running in self._running.items()
-            if any(link.source_id == provider_id for link in running.supervisor.told.links.values())
+            (
+                provider_id
+                for provider_id, running in self._running.items()
+                if any(
+                    link.source_id == provider_id for link in running.supervisor.told.links.values()
+                )
+            ),
+            drain_s,
         )
 
-    async def stop_all(self) -> None:
+    async def stop_all(self, *, drain_s: float) -> None:
         self._stopping = True
-        await self._stop_several(self._running)
+        await self._stop_several(self._running, drain_s)
 
-    async def _stop_several(self, provider_ids: Iterable[str]) -> None:
+    async def _stop_several(self, provider_ids: Iterable[str], drain_s: float) -> None:
         async def stop(provider_id: str) -> None:
             # A control request may have been quicker.
             with suppress(errors.NotFound):
-                await self.stop(provider_id)
+                await self.stop(provider_id, drain_s=drain_s)
 
         await asyncio.gather(*map(stop, list(provider_ids)))
 

@@ -95,12 +95,12 @@ class Supervisor:
         """What the provider should know may have changed."""
         self._changed.set()
 
-    async def stop(self) -> None:
+    async def stop(self, *, drain_s: float = limits.PROVIDER_STOP_TIMEOUT_S) -> None:
         """Stop the provider, in order if it will. Safe to call twice."""
         await self._tasks.aclose()
         if self._copy is not None:
             copy, self._copy = self._copy, None
-            await copy.stop()
+            await copy.stop(drain_s=drain_s)
 
     async def _start_copy(self) -> None:
         knowledge = self._knowledge()
@@ -122,7 +122,7 @@ class Supervisor:
                     "provider_crashed", **self._identity(), reason=reason
                 )
                 # Ours until it has ended: were this cancelled, ``stop`` would have to end it.
-                await copy.stop()
+                await copy.stop(drain_s=0)
                 self._copy = None
             if clock() - started > STEADY_S:
                 pauses = retry.backoff(RESTART_DELAY_S, max_s=RESTART_DELAY_S_MAX)

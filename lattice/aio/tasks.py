@@ -83,6 +83,11 @@ class TaskGroup:
         record = Record(self.name, name, True, time.monotonic())
         return self._spawn(self._forever(work, record), record)
 
+    async def join(self) -> None:
+        """Return when no task runs; those that are added meanwhile are waited for as well."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def aclose(self) -> None:
         """Cancel every task and wait until all have ended. Safe to call twice."""
         self._closing = True

@@ -112,6 +112,11 @@ class Line(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing stands in it and nothing of it is being done."""
+        return not (self._items or self._busy)
+
     def offer(self, item: T, size: int) -> bool:
         """Line an item up, unless the line is full.
 

@@ -118,6 +118,8 @@ class Shutdown(Wire):
     """Asks the copy of a provider on one host to end; the answer is ``SHUTDOWN_REPLY``."""
 
     host_id: str
+    drain_ms: int | None = Field(default=None, ge=0)
+    """Not in 1.x: how long what runs there has to end."""
 
 
 SHUTDOWN_REPLY = b"shutting down"

@@ -99,9 +99,13 @@ class Listener:
         self._server.close()
         self._state.close()
 
-    async def wait_closed(self) -> None:
+    async def wait_quiet(self) -> None:
         """Wait until the last connection has ended, having stopped accepting."""
         await self._state.quiet.wait()
+
+    async def wait_closed(self) -> None:
+        """Wait until the last connection has ended, having stopped accepting, and let go of all."""
+        await self.wait_quiet()
         self._sweeper.cancel()
 
     async def aclose(self, grace_s: float) -> None:

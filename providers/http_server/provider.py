@@ -106,14 +106,23 @@ class HttpServer(Provider):
             return Health(healthy=False, message=f"not listening on {', '.join(closed)}")
         return Health(healthy=True)
 
+    async def drain(self) -> None:
+        """Close all addresses and idle connections; requests that run are answered, then closed."""
+        listeners = self._listeners()
+        for each in listeners:
+            each.stop_accepting()
+        await asyncio.gather(*(each.wait_quiet() for each in listeners))
+
     async def stop(self) -> None:
-        """Close all addresses; requests that still run have a moment to end."""
-        listeners = [site.listener for site in self._sites.values()]
-        listeners += self._draining
+        """Close all addresses, and cut off the requests that still run; they are answered so."""
+        listeners = self._listeners()
         self._sites.clear()
         self._links.clear()
         await asyncio.gather(*(each.aclose(limits.HTTP_STOP_S) for each in listeners))
         await self._tasks.aclose()
+
+    def _listeners(self) -> list[Listener]:
+        return [*(site.listener for site in self._sites.values()), *self._draining]
 
     def _check(self, link: Link) -> None:
         assert self._context is not None, "start comes first"

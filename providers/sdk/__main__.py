@@ -11,7 +11,7 @@ import sys
 
 import structlog
 
-from lattice import errors, installed, limits, log
+from lattice import errors, installed, log
 from lattice.bus import Bus, NatsSettings
 from lattice.rpc import Rpc
 from lattice.wire.provider import HostData
@@ -86,7 +86,7 @@ async def _run(provider: type[Provider], data: HostData) -> None:
         await rpc.hear_cancellations(data.provider_key)
         await runtime.start()
         await runtime.shutdown_requested.wait()
-        await runtime.aclose(drain_s=limits.PROVIDER_STOP_TIMEOUT_S)
+        await runtime.aclose(drain_s=runtime.drain_s)
     finally:
         await rpc.aclose()
         await bus.aclose()

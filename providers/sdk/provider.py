@@ -83,6 +83,12 @@ class Provider:
     async def start(self, context: Context, config: Mapping[str, str]) -> None:
         """Open what lasts as long as the provider. Called once, before everything else."""
 
+    async def drain(self) -> None:
+        """Bring nothing new into the lattice, and return when what was brought in has ended.
+
+        Called once, before ``stop``; cancelled when the time for it is up.
+        """
+
     async def stop(self) -> None:
         """Close everything, running calls having ended. Called once, also after a failed start."""
 

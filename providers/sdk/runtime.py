@@ -59,6 +59,8 @@ class ProviderRuntime:
         self._log = log.bind(provider=data.provider_key)
         self.shutdown_requested = asyncio.Event()
         """Set when the host asked this copy to end; whoever runs it then calls ``aclose``."""
+        self.drain_s = limits.PROVIDER_STOP_TIMEOUT_S
+        """How long the host said that what runs has to end."""
 
     @property
     def provider_id(self) -> str:
@@ -185,19 +187,29 @@ class ProviderRuntime:
 
     async def aclose(self, *, drain_s: float = limits.PROVIDER_STOP_TIMEOUT_S) -> None:
         """Take no more calls, let running ones end within ``drain_s``, stop the provider."""
-        if self._service is not None:
-            service, self._service = self._service, None
+        service, self._service = self._service, None
+        if service is not None:
             await service.aclose()
+        try:
+            async with asyncio.timeout(drain_s):
+                await asyncio.gather(self._drain_provider(), self._finish_calls(service))
+        except TimeoutError:
+            self._log.warning("stopping with calls still running", calls=self._calls)
+        if service is not None:
+            await service.abandon()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
         self._subscriptions.clear()
-        try:
-            async with asyncio.timeout(drain_s):
-                await self._idle.wait()
-        except TimeoutError:
-            self._log.warning("stopping with calls still running", calls=self._calls)
         await self._tasks.aclose()
         await self._attempt(self._stop_provider(), "provider failed to stop")
+
+    async def _drain_provider(self) -> None:
+        await self._attempt(self._provider.drain(), "provider failed to drain")
+
+    async def _finish_calls(self, service: Service | None) -> None:
+        if service is not None:
+            await service.answered()
+        await self._idle.wait()
 
     async def _stop_provider(self) -> None:
         # Inside a host nobody could kill one that hangs, and the host's own end would wait for it.
@@ -310,6 +322,8 @@ class ProviderRuntime:
         request = control.parse(Shutdown, message.data, what="shutdown")
         # Every copy hears this; the one on the named host is meant.
         if request.host_id == self.host_id:
+            if request.drain_ms is not None:
+                self.drain_s = request.drain_ms / 1000
             await self._reply(message, SHUTDOWN_REPLY)
             self.shutdown_requested.set()
 

@@ -411,6 +411,8 @@ class Gate:
         self.invocations: list[Invocation] = []
         self.left_s: list[float] = []
         """How much time each of them had left when it arrived."""
+        self.answer: bytes | None = None
+        """What it answers instead of the payload."""
         self._open = asyncio.Event()
 
     def open(self) -> None:
@@ -429,7 +431,7 @@ class Gate:
                 await self._open.wait()
         finally:
             self.waiting -= 1
-        return Reply(invocation.payload)
+        return Reply(invocation.payload if self.answer is None else self.answer)
 
 
 def _children() -> set[int]:

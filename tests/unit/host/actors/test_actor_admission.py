@@ -127,7 +127,7 @@ async def scene(engine: Engine) -> AsyncIterator[Scene]:
         assert not actor._executions
         assert actor._probe is None
         await actor.stop(drain_s=0)
-        assert actor._idle.is_set()
+        assert actor.is_idle
     left = engine.statistics()
     assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
 

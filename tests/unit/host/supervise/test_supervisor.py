@@ -57,7 +57,7 @@ class FakeCopy:
     async def wait_ended(self) -> str:
         return await asyncio.shield(self.ended)
 
-    async def stop(self) -> None:
+    async def stop(self, *, drain_s: float) -> None:
         self.stopped += 1
 
     def _hear(self, what: str) -> None:
@@ -235,7 +235,7 @@ async def test_stopping_while_a_copy_is_being_ended_ends_it_all_the_same(scene: 
     copy = scene.copy
     ending = asyncio.Event()
 
-    async def slow_stop() -> None:
+    async def slow_stop(*, drain_s: float) -> None:
         copy.stopped += 1
         if copy.stopped == 1:
             ending.set()
