@@ -254,8 +254,8 @@ class Rpc:
             call_id = invocation.id
             self._check(invocation)
             if ref is not None:
-                outcome = self._fetch_then_run(target, invocation, ref)
-                self._wait(invocation, outcome, message, tasks)
+                fetched = self._fetch_then_run(target, invocation, ref)
+                self._wait(invocation, fetched, message, tasks)
                 return
             if invocation.key is not None:
                 self._wait(invocation, self._run(target, invocation), message, tasks)
@@ -340,9 +340,7 @@ class Rpc:
         tasks: TaskGroup,
     ) -> None:
         """Answer when a call has ended; until then its caller may call it off."""
-        task = tasks.spawn(
-            self._wait_then_answer(outcome, invocation.id, message), name="call"
-        )
+        task = tasks.spawn(self._wait_then_answer(outcome, invocation.id, message), name="call")
         self._cancellable.add(invocation, task)
 
     async def _fetch_then_run(
