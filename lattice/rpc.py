@@ -159,6 +159,11 @@ class Rpc:
         await asyncio.gather(*(calls.aclose() for calls in list(self._calls)))
         await self._tasks.aclose()
 
+    @property
+    def calls_in_hand(self) -> int:
+        """Calls from elsewhere that have not ended at once, and are not answered yet."""
+        return sum(len(calls) for calls in self._calls)
+
     def new_calls(self, target_id: str) -> TaskGroup:
         """Where calls to a target run; abandoned with this, if they have not ended before."""
         calls = TaskGroup(f"calls to {target_id}")

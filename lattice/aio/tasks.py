@@ -92,10 +92,9 @@ class TaskGroup:
         """Cancel every task and wait until all have ended. Safe to call twice."""
         self._closing = True
         while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            # What swallowed its cancellation, as library code may, hears of it again.
-            await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_S)
+            await end(*self._tasks)
+            # Each is forgotten by a callback, which has yet to run.
+            await asyncio.sleep(0)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], record: Record) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine, name=record.name)
@@ -131,6 +130,17 @@ class TaskGroup:
                 return
             record.restarts += 1
             await asyncio.sleep(RESTART_DELAY_S)
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks and wait until all of them have ended, whatever they end with.
+
+    What swallowed its cancellation, as library code may, hears of it again.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
 
 
 def groups() -> list[TaskGroup]:

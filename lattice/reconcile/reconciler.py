@@ -10,6 +10,7 @@ from contextlib import suppress
 import structlog
 
 from lattice import errors, subjects
+from lattice.aio import tasks
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus
 from lattice.control.client import ControlClient
@@ -83,9 +84,8 @@ class Reconciler:
     async def aclose(self) -> None:
         """Stop acting, resign, and answer no more, in this order. Safe to call twice."""
         self._closing = True
-        self._lost()
         if self._leading is not None:
-            await asyncio.wait((self._leading,))
+            await tasks.end(self._leading)
         await self._leader.aclose()
         await self._tasks.aclose()
         if self._server is not None:
@@ -121,8 +121,8 @@ class Reconciler:
         self._told.set()
 
     async def _lead(self, term: Term, server: AppServer, before: asyncio.Task[None] | None) -> None:
-        if before is not None and not before.done():
-            await asyncio.wait((before,))
+        if before is not None:
+            await tasks.end(before)
         while self._leader.term is term:
             self._session = Session(
                 self._bus,

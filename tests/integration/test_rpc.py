@@ -474,7 +474,7 @@ class TestRemote:
         with pytest.raises(errors.DeadlineExceeded):
             await ends.caller.call(invocation(timeout_s=0.1))
         late.release.set()
-        await eventually(lambda: len(ends.callee._tasks) == 0)
+        await eventually(lambda: ends.callee.calls_in_hand == 0)
         await ends.callee.serve("behind", Echo())
         await ends.caller.call(invocation(target="behind"))
 
@@ -513,14 +513,14 @@ class TestRemote:
     async def test_closing_abandons_what_still_runs(self, ends: Ends) -> None:
         held = Held()
         await ends.callee.serve("callee", held)
-        async with asyncio.TaskGroup() as group:
-            call = group.create_task(ends.caller.call(invocation(timeout_s=3600)))
-            await held.started.wait()
+        call = asyncio.create_task(ends.caller.call(invocation(timeout_s=3600)))
+        await held.started.wait()
 
-            await ends.callee.aclose()
-            await ends.callee.aclose()
-            call.cancel()
+        await ends.callee.aclose()
+        await ends.callee.aclose()
 
+        with pytest.raises(errors.Cancelled, match="abandoned"):
+            await call
         assert held.abandoned.is_set()
 
 
@@ -537,7 +537,7 @@ class TestCancellation:
             call.cancel()
 
         await eventually(held.abandoned.is_set)
-        await eventually(lambda: len(ends.callee._cancellable) == len(ends.callee._tasks) == 0)
+        await eventually(lambda: len(ends.callee._cancellable) == ends.callee.calls_in_hand == 0)
 
     async def test_a_process_that_serves_one_target_listens_for_that_one(
         self, ends: Ends, nats: NatsServer, lattice_name: str
@@ -685,7 +685,7 @@ class TestCancellation:
 
         await ends.callee.serve("behind", Echo())
         await ends.caller.call(invocation(target="behind"))
-        await eventually(lambda: len(ends.callee._tasks) == 0)
+        await eventually(lambda: ends.callee.calls_in_hand == 0)
 
     async def test_the_table_is_bounded(self, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "CANCELLABLE_CALLS_MAX", 2)
@@ -693,7 +693,7 @@ class TestCancellation:
         await ends.callee.serve("callee", held)
         async with asyncio.TaskGroup() as group:
             calls = [group.create_task(ends.caller.call(invocation())) for _ in range(5)]
-            await eventually(lambda: len(ends.callee._tasks) == 5)
+            await eventually(lambda: ends.callee.calls_in_hand == 5)
 
             assert len(ends.callee._cancellable) == 2
             held.release.set()

@@ -166,3 +166,25 @@ async def test_each_task_is_listed_with_its_group_its_restarts_and_last_failure(
     assert call.since_s >= watch.since_s
     assert (group.failures.count, group.failures.last) == (1, "other call: ValueError: no")
     assert group in tasks.groups()
+
+
+async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
+    heard = 0
+
+    async def stubborn() -> None:
+        nonlocal heard
+        while heard < 3:
+            try:
+                await for_ever()
+            except asyncio.CancelledError:
+                heard += 1
+
+    group = TaskGroup("any")
+    task = group.spawn(stubborn(), name="stubborn")
+    await asyncio.sleep(0)
+
+    await tasks.end(task)
+
+    assert task.done()
+    assert heard == 3
+    await tasks.end(task)
