@@ -132,3 +132,15 @@ def test_tests_of_one_name_do_not_shadow_each_other() -> None:
     ]
 
     assert sorted({name for name in bare if bare.count(name) > 1}) == []
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    promises = TEXTS["README.md"].partition("## What you can rely on")[2].partition("\n## ")[0]
+    rows = [line for line in promises.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 5
+
+    for row in rows:
+        named = re.findall(r"\[`(\w+)`\]\((tests/[^)]+)\)", row)
+        assert named, row
+        for name, path in named:
+            assert re.search(rf"\b{name}\b", TEXTS[path] + path), f"{path} has no {name}"
