@@ -103,7 +103,7 @@ async def inspect(
     the contracts in its claims or, when there are none, those that its data mentions.
     """
     if (path := references.local_file(target)) is not None:
-        inspected = look(target, _read(path))
+        inspected = look(target, references.read(path, bytes_max=limits.PROVIDER_BYTES_MAX))
     else:
         own = Credentials(username=user, password=password) if user is not None else None
         access = _access(target, own, insecure=insecure, latest=allow_latest)
@@ -327,7 +327,7 @@ async def _fetch(options: Options, reference: str, access: RegistryAccess) -> by
             return await artefacts.download(connection.bus, connection.lattice, stored)
     if reference.startswith("file://"):
         if (path := references.local_file(reference.removeprefix("file://"))) is not None:
-            return _read(path)
+            return references.read(path, bytes_max=limits.PROVIDER_BYTES_MAX)
         raise errors.NotFound(f"{reference} is a file of the host's, not of this machine")
     # Loaded here: most commands never speak HTTP, and every one of them would wait for it.
     from lattice.registry import client  # noqa: PLC0415
@@ -354,14 +354,3 @@ def _access(
         allow_latest=latest,
         certificates=None,
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        # Before reading: a wrong path may name a disk image.
-        size = path.stat().st_size
-        if size > limits.PROVIDER_BYTES_MAX:
-            raise errors.PayloadTooLarge(str(path), size, limits.PROVIDER_BYTES_MAX)
-        return path.read_bytes()
-    except OSError as error:
-        raise errors.InvalidRequest(f"can't read {path}: {error.strerror}") from error

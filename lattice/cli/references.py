@@ -71,12 +71,12 @@ def digested(path: Path) -> str:
         PayloadTooLarge: larger than any host would load.
         InvalidRequest: it can't be read.
     """
-    digest = hashlib.sha256(_read(path)).hexdigest()
+    digest = hashlib.sha256(read(path)).hexdigest()
     return str(artefacts.StoredArtefact(artefact_name(path), digest))
 
 
 async def _upload(connection: Connection, path: Path) -> str:
-    content = _read(path)
+    content = read(path)
     with output.busy(f"uploading {path.name}, {len(content) / limits.KIB:,.0f} KiB"):
         stored = await artefacts.upload(
             connection.bus, connection.lattice, artefact_name(path), content
@@ -84,12 +84,18 @@ async def _upload(connection: Connection, path: Path) -> str:
     return str(stored)
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path, *, bytes_max: int = limits.MODULE_BYTES_MAX) -> bytes:
+    """The content of a file here.
+
+    Raises:
+        PayloadTooLarge: larger than any host would load.
+        InvalidRequest: it can't be read.
+    """
     try:
         # Before reading: a wrong path may name a disk image.
         size = path.stat().st_size
-        if size > limits.MODULE_BYTES_MAX:
-            raise errors.PayloadTooLarge(str(path), size, limits.MODULE_BYTES_MAX)
+        if size > bytes_max:
+            raise errors.PayloadTooLarge(str(path), size, bytes_max)
         return path.read_bytes()
     except OSError as error:
         raise errors.InvalidRequest(f"can't read {path}: {error.strerror}") from error
