@@ -396,10 +396,10 @@ class TestMirror:
         watches = 0
         watchall = bucket._store.watchall
 
-        async def count() -> KeyValue.KeyWatcher:
+        async def count(**options: float) -> KeyValue.KeyWatcher:
             nonlocal watches
             watches += 1
-            return await watchall()
+            return await watchall(**options)
 
         monkeypatch.setattr(bucket._store, "watchall", count)
         await bucket.put("a", b"1")
@@ -480,9 +480,9 @@ class TestMirror:
         watchall = bucket._store.watchall
         gaps = 0
 
-        async def watch_with_a_gap() -> KeyValue.KeyWatcher:
+        async def watch_with_a_gap(**options: float) -> KeyValue.KeyWatcher:
             nonlocal gaps
-            watcher = await watchall()
+            watcher = await watchall(**options)
             if gaps < 3:
                 gaps += 1
                 entries = [entry async for entry in until_none(watcher)]
