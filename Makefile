@@ -35,7 +35,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP)
-	$(BIN)/pytest -q tests/unit tests/contract tests/test_architecture.py tests/test_repository.py $(ARGS)
+	$(BIN)/pytest -q -n auto tests/unit tests/contract tests/test_architecture.py tests/test_repository.py $(ARGS)
 
 test: lint types ## Everything, as the CI runs it
 	$(BIN)/pytest -q $(ARGS)

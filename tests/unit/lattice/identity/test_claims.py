@@ -232,7 +232,11 @@ def test_a_provider_s_claims_in_a_module_are_refused() -> None:
         ({"iss": "nobody"}, "issuer"),
         ({"sub": "test.wasm"}, "subject"),
         ({"sub": ""}, "subject"),
-        ({"sub": keys.parse_seed(keys.new_seed(Kind.USER)).public_key}, "about a user"),
+        pytest.param(
+            {"sub": keys.parse_seed(keys.new_seed(Kind.USER)).public_key},
+            "about a user",
+            id="a user's key",
+        ),
         ({"iat": "yesterday"}, "iat"),
         ({"iat": 1.5}, "iat"),
         ({"iat": True}, "iat"),
@@ -357,7 +361,11 @@ def test_a_trusted_issuer_s_work_is_taken_and_others_is_denied() -> None:
         claims.check_issuer(None, US)
 
 
-@pytest.mark.parametrize("seed", ["", "geheim", keys.new_seed(Kind.CURVE)])
+@pytest.mark.parametrize(
+    "seed",
+    ["", "geheim", keys.new_seed(Kind.CURVE)],
+    ids=["nothing", "no seed", "the seed of a curve key"],
+)
 def test_what_can_t_sign_does_not(seed: str) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
         claims.sign(ECHO, seed)
