@@ -290,6 +290,7 @@ class Host:
                 instances_max=settings.instances_max,
                 memory_bytes_max=settings.memory_bytes,
                 cache_dir=settings.data_dir.expanduser() / "modules",
+                code_bytes_max=settings.code_bytes,
                 fuel=settings.fuel,
             )
         )
@@ -348,6 +349,11 @@ class Host:
             guest_memory_bytes_max=slots.bytes_max,
             retried=retries.spent,
             retries_refused=retries.refused,
+            modules_loaded=statistics.modules_loaded,
+            code_bytes=statistics.code_bytes,
+            code_bytes_max=statistics.code_bytes_max,
+            evictions=statistics.evicted,
+            reloads=statistics.reloaded,
         )
 
     def _bounds(self) -> list[BoundDiagnostics]:
@@ -359,6 +365,7 @@ class Host:
         outgoing = max(one.outgoing_bytes for one in connections)
         values = (
             ("running instances", engine.instances, engine.instances_max),
+            ("bytes of compiled code", engine.code_bytes, engine.code_bytes_max),
             ("calls in the fullest mailbox", max(waiting, default=0), self._settings.mailbox_calls),
             ("requests of one connection", pending, limits.CALLS_PENDING_MAX),
             ("outgoing bytes of one connection", outgoing, OUTGOING_BYTES_MAX),

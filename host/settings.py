@@ -129,6 +129,10 @@ class HostSettings(BaseSettings):
     mailbox_calls: int = Field(default=limits.MAILBOX_CALLS, ge=0)
     """Calls that may wait for one actor; beyond it ``overloaded``."""
 
+    code_bytes: int = Field(default=limits.CODE_BYTES, ge=limits.MIB)
+    """Memory of the compiled code of all actors; beyond it that of idle ones is dropped, and loaded
+    again when they are called."""
+
     fuel: bool = False
     """Count instructions: exact and reproducible, and about half as fast on tight loops."""
 

@@ -132,6 +132,14 @@ PROVIDER_BYTES_MAX = 256 * MIB
 ARTEFACT_CACHE_BYTES = 2048 * MIB
 """What a host keeps on disk of fetched artefacts: a score of providers, hundreds of actors."""
 
+CODE_BYTES = 512 * MIB
+"""Memory of the compiled code of all actors of a host: thousands of small ones, dozens of the
+largest. That of those that were called least recently is dropped, and loaded when it is needed."""
+
+RELOAD_PAUSE_S = 0.5
+"""After code could not be loaded again the next attempt is so much later; calls that come meanwhile
+hear the same error at once."""
+
 COMPILE_TIMEOUT_S = 120.0
 """Compilation of the largest module takes seconds; a minute more than that is an attack."""
 

@@ -444,8 +444,23 @@ class Service:
     """A target that is being served. ``aclose`` takes it out of the lattice.
 
     In order: ``leave``, so that what comes next goes elsewhere; ``answered``, for as long as there
-    is time; ``aclose``.
+    is time; ``aclose``. There may be tens of thousands, most of them idle: what only a busy one
+    needs is made then.
     """
+
+    __slots__ = (
+        "_bus",
+        "_calls",
+        "_lattice",
+        "_line",
+        "_plain_line",
+        "_refusal_bytes",
+        "_refusal_expires",
+        "_rpc",
+        "_subscriptions",
+        "_target",
+        "_target_id",
+    )
 
     def __init__(self, rpc: Rpc, bus: Bus, lattice: str, target_id: str, target: Target) -> None:
         self._rpc = rpc
@@ -454,10 +469,10 @@ class Service:
         self._target_id = names.parse_entity(target_id)
         self._target = target
         self._subscriptions: list[Subscription] = []
-        self._calls = rpc.new_calls(target_id)
+        self._calls: TaskGroup | None = None
         """Calls that arrived over NATS, until their answers are on their way."""
-        self._line = rpc.line(self._serve_call)
-        self._plain_line = rpc.line(self._serve_plain)
+        self._line: Line[Message] | None = None
+        self._plain_line: Line[Message] | None = None
         self._refusal_bytes = b""
         self._refusal_expires = 0.0
 
@@ -469,7 +484,7 @@ class Service:
         try:
             for subject, callback in ways:
                 self._subscriptions.append(
-                    await self._bus.subscribe(subject, callback, queue=queue)
+                    await self._bus.subscribe(subject, callback, queue=queue, shared=True)
                 )
             await self._bus.flush()
         except BaseException:
@@ -489,40 +504,57 @@ class Service:
 
     @property
     def is_answered(self) -> bool:
-        return self._line.is_empty and self._plain_line.is_empty and not len(self._calls)
+        lines = (self._line, self._plain_line)
+        return not self._calls and all(line is None or line.is_empty for line in lines)
 
     async def answered(self) -> None:
         """Return when every call that arrived over NATS has its answer on the way."""
-        await self._line.wait_empty()
-        await self._plain_line.wait_empty()
-        await self._calls.join()
+        await self._lines_empty()
+        if self._calls is not None:
+            await self._calls.join()
 
     async def abandon(self) -> None:
         """End what runs of the calls that arrived over NATS; their callers hear ``cancelled``."""
-        await self._calls.aclose()
+        if self._calls is not None:
+            await self._calls.aclose()
 
     async def aclose(self) -> None:
         """Take no more calls from anywhere; those that arrived go on. Safe to call twice."""
         await self.leave()
         self._rpc.forget(self._target_id, self._target)
-        await self._line.wait_empty()
-        await self._plain_line.wait_empty()
+        await self._lines_empty()
+
+    async def _lines_empty(self) -> None:
+        for line in (self._line, self._plain_line):
+            if line is not None:
+                await line.wait_empty()
+
+    def _in_hand(self) -> TaskGroup:
+        if self._calls is None:
+            self._calls = self._rpc.new_calls(self._target_id)
+        return self._calls
 
     async def _on_call(self, message: Message) -> None:
         if self._rpc.turns.is_free:
             await self._serve_call(message, self._rpc.now())
             self._rpc.turns.note_done()
-        elif not self._line.offer(message, len(message.data)):
-            await self._rpc.refuse(message, self._refusal())
+            return
+        if self._line is None:
+            self._line = self._rpc.line(self._serve_call)
+        if not self._line.offer(message, len(message.data)):
+            await self._rpc.refuse(message, self._refusal(self._line))
 
     async def _on_plain(self, message: Message) -> None:
         if self._rpc.turns.is_free:
             await self._serve_plain(message, self._rpc.now())
             self._rpc.turns.note_done()
-        elif not self._plain_line.offer(message, len(message.data)):
+            return
+        if self._plain_line is None:
+            self._plain_line = self._rpc.line(self._serve_plain)
+        if not self._plain_line.offer(message, len(message.data)):
             await self._rpc.refuse_plain(message, self._backlogged(self._plain_line))
 
-    def _refusal(self) -> bytes:
+    def _refusal(self, line: Line[Message]) -> bytes:
         """What callers hear while the line is full: made anew a hundred times a second only.
 
         Refusing must be far cheaper than serving, or a host would be busy with nothing else.
@@ -530,7 +562,7 @@ class Service:
         now = self._rpc.now()
         if now >= self._refusal_expires:
             self._refusal_expires = now + REFUSAL_S
-            self._refusal_bytes = self._rpc.refusal(self._backlogged(self._line))
+            self._refusal_bytes = self._rpc.refusal(self._backlogged(line))
         return self._refusal_bytes
 
     def _backlogged(self, line: Line[Message]) -> errors.Overloaded:
@@ -539,10 +571,10 @@ class Service:
         )
 
     async def _serve_call(self, message: Message, arrived: float) -> None:
-        await self._rpc.receive(message, self._target_id, self._target, arrived, self._calls)
+        await self._rpc.receive(message, self._target_id, self._target, arrived, self._in_hand())
 
     async def _serve_plain(self, message: Message, arrived: float) -> None:
-        await self._rpc.receive_plain(message, self._target_id, self._target, arrived, self._calls)
+        await self._rpc.receive_plain(message, self._target_id, self._target, arrived, self._in_hand())
 
 
 class Payloads:

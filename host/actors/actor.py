@@ -21,12 +21,16 @@ from host.actors.tally import Tally, is_by_force
 from host.actors.throttle import Throttle, ThrottlePolicy
 from host.engine import CallLimits, Execution, HostCalls, Module
 from lattice import errors, limits
+from lattice.aio.tasks import TaskGroup
 from lattice.wire.invocation import Invocation, Reply
 
 log = structlog.get_logger()
 
 UNWIND_S = 1.0
 """How long calls that were ended by force may take to unwind: many ticks of the engine."""
+
+Reload = Callable[[str, Module], Awaitable[None]]
+"""Loads the code of an actor's module again, given the actor's id; raises a ``LatticeError``."""
 
 Surroundings = Callable[[Invocation], HostCalls]
 """Makes what a guest may reach while it serves an invocation."""
@@ -35,8 +39,8 @@ Report = Callable[[Invocation, errors.LatticeError], None]
 """Hears of a call that a trap or a limit ended, and why."""
 
 
-ThrottleNotice = Callable[[Throttle], None]
-"""Hears when an actor begins to be throttled, and when that is over."""
+ThrottleNotice = Callable[[str, Throttle], None]
+"""Hears the id of an actor that begins to be throttled, and when that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,37 @@ class ActorStatistics:
 
 
 class Actor:
-    """Serves the calls to one actor on this host."""
+    """Serves the calls to one actor on this host.
+
+    There may be tens of thousands, most of them idle: what only a busy one needs is made then.
+    """
+
+    __slots__ = (
+        "_call_limits",
+        "_count",
+        "_executions",
+        "_idle",
+        "_loop",
+        "_mailbox",
+        "_mailbox_calls",
+        "_module",
+        "_probe",
+        "_reload",
+        "_reload_after",
+        "_reload_failure",
+        "_reloading",
+        "_report",
+        "_share",
+        "_slots",
+        "_stopping",
+        "_surroundings",
+        "_tasks",
+        "_throttle_notice",
+        "_uniform",
+        "id",
+        "tally",
+        "throttle",
+    )
 
     def __init__(
         self,
@@ -66,10 +100,14 @@ class Actor:
         report: Report | None = None,
         throttle: ThrottlePolicy | None = None,
         throttle_notice: ThrottleNotice | None = None,
+        reload: Reload | None = None,
+        tasks: TaskGroup | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        """``reload`` and ``tasks`` may be absent where no module is ever evicted."""
         self.id = actor_id
         self._slots = slots
+        self._count = count
         self._share = Share(count, self._begin_oldest)
         self._module = module
         self._surroundings = surroundings
@@ -77,7 +115,7 @@ class Actor:
         self._mailbox_calls = mailbox_calls
         # Ordered, as a deque is, and what gives up in its middle is found at once.
         self._mailbox: OrderedDict[_Waiting, None] = OrderedDict()
-        self._executions: set[Execution] = set()
+        self._executions: set[Execution] | None = None
         """Those that did not end at once."""
         self._stopping = False
         self._idle: asyncio.Future[None] | None = None
@@ -85,6 +123,13 @@ class Actor:
         self._report = report
         self.throttle = Throttle(throttle or ThrottlePolicy(traps=0))
         self._throttle_notice = throttle_notice
+        self._reload = reload
+        self._tasks = tasks
+        self._reloading = False
+        self._reload_failure: errors.LatticeError | None = None
+        """Why the last attempt to load its code again failed; told until the next attempt."""
+        self._reload_after = 0.0
+        """When there may be another one."""
         self._probe: Invocation | None = None
         """The call whose end decides whether the actor is throttled on."""
         self._uniform = uniform
@@ -94,7 +139,7 @@ class Actor:
     @property
     def count(self) -> int:
         """Concurrent instances at the most."""
-        return self._share.count
+        return self._count
 
     def statistics(self) -> ActorStatistics:
         return ActorStatistics(
@@ -106,12 +151,13 @@ class Actor:
         )
 
     def accept(self, invocation: Invocation) -> Reply | Awaitable[Reply]:
-        """Execute a call, or queue it.
+        """Execute a call, or queue it; those that find the code evicted wait until it is back.
 
         Raises:
             Overloaded: the mailbox is full, or the actor is throttled.
             Draining: the actor is being stopped here.
             DeadlineExceeded: its time is up; not executed.
+            NotRunning: its code was evicted, and has just failed to be loaded again.
             LatticeError: whatever the guest's first slice ended with.
         """
         if self._stopping:
@@ -122,8 +168,11 @@ class Actor:
             raise errors.Expired("its time was up when it arrived; not executed")
         if self.throttle.traps and self.throttle.is_on:
             self._admit_probe(invocation)
-        if self._slots.enter(self._share):
-            return self._run(invocation)
+        if self._module.is_loaded:
+            if self._slots.enter(self._share):
+                return self._run(invocation)
+        elif not self._reloading:
+            self._begin_reload(invocation)
         self._check_room(invocation)
         waiting = _Waiting(
             self._loop.create_future(),
@@ -137,9 +186,9 @@ class Actor:
 
     def resize(self, count: int) -> None:
         """Change how many instances may run; running ones are not touched."""
-        self._share.count = count
-        self._slots.resized(self._share)
-        self._slots.share_out()
+        self._count = count
+        if not self._reloading:
+            self._let_run(count)
 
     def replace(self, module: Module) -> None:
         """Serve further calls with another module; running ones end with theirs."""
@@ -192,8 +241,55 @@ class Actor:
         self._empty_mailbox(
             lambda: errors.Draining(f"{self.id} was stopped while the call waited for an instance")
         )
-        for execution in list(self._executions):
+        for execution in list(self._executions or ()):
             execution.abandon()
+
+    def _let_run(self, count: int) -> None:
+        self._share.count = count
+        self._slots.resized(self._share)
+        self._slots.share_out()
+
+    def _begin_reload(self, invocation: Invocation) -> None:
+        """Have the evicted code loaded; until then no call gets a place, and all wait in order.
+
+        Raises:
+            NotRunning: the last attempt failed, and the next one has to wait.
+        """
+        assert self._reload is not None, "it is evicted, so there is who loads it again"
+        assert self._tasks is not None, "as above"
+        if self._reload_failure is not None and self._loop.time() < self._reload_after:
+            if invocation is self._probe:
+                self._lose_probe()
+            self.tally.refused += 1
+            raise self._not_loaded(self._reload_failure)
+        self._reloading = True
+        self._let_run(0)
+        self._tasks.spawn(self._load_again(self._module), name=f"reload {self.id}")
+
+    async def _load_again(self, module: Module) -> None:
+        assert self._reload is not None, "only then it was begun"
+        failure: errors.LatticeError | None = errors.Cancelled("its code was being loaded")
+        try:
+            await self._reload(self.id, module)
+            failure = None
+        except errors.LatticeError as error:
+            failure = error
+            log.warning("evicted code can't be loaded", actor=self.id, error=error.text)
+        finally:
+            self._reloading = False
+            # Replaced meanwhile, it has another module, and its calls run that.
+            if failure is not None and not self._module.is_loaded:
+                reason = self._reload_failure = failure
+                self._reload_after = self._loop.time() + limits.RELOAD_PAUSE_S
+                self._empty_mailbox(lambda: self._not_loaded(reason))
+            self._let_run(self._count)
+
+    def _not_loaded(self, reason: errors.LatticeError) -> errors.NotRunning:
+        return errors.NotRunning(
+            f"{self.id} can't run here: its code was evicted and can't be loaded again:"
+            f" {reason.text}",
+            detail={"cause": reason.code},
+        )
 
     def _check_room(self, invocation: Invocation) -> None:
         """Refuse a call that there is no room for to wait.
@@ -217,13 +313,13 @@ class Actor:
             self._lose_probe()
         self.tally.refused += 1
         raise errors.Overloaded(
-            f"{self.id} runs {share.running} of {share.count} instances,"
+            f"{self.id} runs {share.running} of {self._count} instances,"
             f" {slots.taken} of {slots.places} run on its host,"
             f" and {full.measured} of {full.limit} {full.what}",
             detail={
                 "running": share.running,
                 "waiting": share.waiting,
-                "count": share.count,
+                "count": self._count,
                 "host_running": slots.taken,
                 "host_places": slots.places,
                 "measured": full.measured,
@@ -258,7 +354,7 @@ class Actor:
     def _note_success(self) -> None:
         self._probe = None
         if self.throttle.succeeded() and self._throttle_notice is not None:
-            self._throttle_notice(self.throttle)
+            self._throttle_notice(self.id, self.throttle)
 
     def _note_force(self, invocation: Invocation, error: errors.LatticeError) -> None:
         """Take a trap down, and leave the actor alone if it was one too many."""
@@ -269,7 +365,7 @@ class Actor:
         if self.throttle.failed(now, self._uniform, error.text, probe=probe):
             self._empty_mailbox(self._throttled)
             if self._throttle_notice is not None:
-                self._throttle_notice(self.throttle)
+                self._throttle_notice(self.id, self.throttle)
         if self._report is not None:
             self._report(invocation, error)
 
@@ -301,6 +397,8 @@ class Actor:
         except BaseException as error:
             self._fail(invocation, error, execution, began_ns)
             raise
+        if self._executions is None:
+            self._executions = set()
         self._executions.add(execution)
         return self._finish(invocation, execution, began_ns)
 
@@ -311,6 +409,7 @@ class Actor:
             self._fail(invocation, error, execution, began_ns)
             raise
         finally:
+            assert self._executions is not None, "it was added"
             self._executions.discard(execution)
         self._complete(invocation, reply, began_ns)
         return reply
@@ -350,6 +449,7 @@ class Actor:
                 await waiting.turn
         except BaseException as reason:
             self._slots.promised_bytes -= waiting.promised_bytes
+            waiting.unpin()
             self.tally.cancelled += isinstance(reason, asyncio.CancelledError)
             if waiting.has_slot:
                 # Its turn came in the same moment: pass the slot on.
@@ -367,6 +467,7 @@ class Actor:
             raise
         # What it has from here on is counted by the engine. No await before it runs.
         self._slots.promised_bytes -= waiting.promised_bytes
+        waiting.unpin()
         self.tally.queued.add((perf_counter_ns() - waiting.since_ns) // 1_000)
         outcome = self._run(invocation)
         return outcome if isinstance(outcome, Reply) else await outcome
@@ -391,6 +492,7 @@ class Actor:
             if waiting.turn.done():
                 continue
             if waiting.deadline > now:
+                waiting.pin(self._module)
                 waiting.promised_bytes = self.tally.memory_bytes or self._module.memory_bytes_min
                 self._slots.promised_bytes += waiting.promised_bytes
                 waiting.turn.set_result(None)
@@ -427,6 +529,17 @@ class _Waiting:
     since_ns: int
     promised_bytes: int = 0
     """Memory it is expected to have, from when its turn came until it runs."""
+    module: Module | None = None
+    """Whose code must stay for so long."""
+
+    def pin(self, module: Module) -> None:
+        self.module = module
+        module.pins += 1
+
+    def unpin(self) -> None:
+        if self.module is not None:
+            self.module.pins -= 1
+            self.module = None
 
     @property
     def has_slot(self) -> bool:

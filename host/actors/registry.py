@@ -7,6 +7,7 @@ Each ends in an event, ``component_scaled`` or ``component_scale_failed``.
 import asyncio
 import weakref
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -253,8 +254,7 @@ class Actors:
         actor_id = command.component_id
         await self._note(actor_id, command.component_ref, claims)
         builtins = Builtins(
-            log=lambda level, text: self._logs.guest(actor_id, level, text),
-            config=lambda: self._config(actor_id),
+            log=partial(self._logs.guest, actor_id), config=partial(self._config, actor_id)
         )
         outward = Outward(
             actor_id,
@@ -274,7 +274,9 @@ class Actors:
             mailbox_calls=self._mailbox_calls,
             report=self._note_trap,
             throttle=self._throttle,
-            throttle_notice=lambda throttle: self._note_throttle(actor_id, throttle),
+            throttle_notice=self._note_throttle,
+            reload=self._reload,
+            tasks=self._tasks,
         )
         service = await self._rpc.serve(actor_id, actor, door=True)
         if self._stopping:
@@ -311,6 +313,17 @@ class Actors:
         wasm = await self._fetcher.fetch(reference)
         claims = await self._judge.admit_module(wasm)
         return await self._engine.load(wasm), claims
+
+    async def _reload(self, actor_id: str, module: Module) -> None:
+        """Load evicted code again; the artefact is fetched only if the host's cache lost it.
+
+        Raises:
+            LatticeError: as ``Engine.reload`` and ``Fetcher.fetch``.
+        """
+        if (running := self._running.get(actor_id)) is None:
+            raise errors.Draining(f"{actor_id} is being stopped on this host")
+        reference = running.command.component_ref
+        await self._engine.reload(module, lambda: self._fetcher.fetch(reference))
 
     async def _note(self, actor_id: str, reference: str, claims: Claims | None) -> None:
         """Keep in the lattice's state what is started, where wasmCloud's tools look for it."""

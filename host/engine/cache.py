@@ -46,9 +46,7 @@ class Cache:
         self._bytes_max = bytes_max
         self._suffix = f"-{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}{SUFFIX}"
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _claim(directory)
-            self._key = _key(directory / KEY_NAME)
+            self._open()
         except OSError as error:
             raise CacheUnusableError(str(error)) from error
 
@@ -75,15 +73,23 @@ class Cache:
         if TAG_BYTES + len(artefact) > self._bytes_max:
             return
         try:
+            if not self._directory.exists():
+                # Somebody made room; the artefacts are gone, and the key with them.
+                self._open()
             _write(path, self._tag(path.name, artefact) + artefact)
             self._evict()
-        except OSError as error:
+        except (OSError, CacheUnusableError) as error:
             log.warning("artefact not cached", path=str(path), reason=str(error))
 
     def remove(self, digest: str) -> None:
         """Forget the artefact of a module."""
         with contextlib.suppress(OSError):
             self._path(digest).unlink()
+
+    def _open(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _claim(self._directory)
+        self._key = _key(self._directory / KEY_NAME)
 
     def _path(self, digest: str) -> Path:
         return self._directory / f"{digest}{self._suffix}"

@@ -22,7 +22,7 @@ import platform
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ import structlog
 
 from host.engine import ffi, module, native, steps, wapc, wasi
 from host.engine.cache import Cache, CacheUnusableError
-from host.engine.module import TABLE_ELEMENTS_MAX, Module
+from host.engine.module import TABLE_ELEMENTS_MAX, Code, Linked, Module
 from lattice import errors, limits
 
 if TYPE_CHECKING:
@@ -56,6 +56,13 @@ TABLE_ELEMENT_BYTES = 8
 
 HOST_STACK_BYTES_MIN = 64 * limits.KIB
 """Stack left to host functions below the guest's: an overflow there aborts the process."""
+
+CODE_BYTES_MIN = 32 * limits.KIB
+"""What a loaded module costs besides its code: tables, the image of its memory, its mappings. It
+bounds the number of small ones, each of which takes a few mappings and a file descriptor."""
+
+EVICTED_SHARE = 1 / 16
+"""So much of the bound is freed when code has to be evicted."""
 
 IDLE_TICKS = 50
 """Ticks without a guest after which the ticker parks."""
@@ -83,6 +90,8 @@ class EngineSettings:
     """Where compiled modules are kept between starts; ``None`` keeps none."""
     cache_bytes_max: int = 1024 * limits.MIB
     """Size of that directory: some hundred modules."""
+    code_bytes_max: int = limits.CODE_BYTES
+    """Memory of all modules' code together; beyond it the least recently used are evicted."""
     module_bytes_max: int = limits.MODULE_BYTES_MAX
     """Largest module accepted."""
     compile_timeout_s: float = limits.COMPILE_TIMEOUT_S
@@ -122,7 +131,16 @@ class EngineStatistics:
     instances_max: int
     """How many there may be."""
     modules: int
-    """Modules loaded now."""
+    """Modules known now."""
+    modules_loaded: int
+    """Those of them whose code is in memory."""
+    code_bytes: int
+    """How much memory that is."""
+    code_bytes_max: int
+    evicted: int
+    """Times that the code of a module was dropped to make room."""
+    reloaded: int
+    """Times that it was loaded again for the next call."""
     calls: int
     """Calls that got an instance."""
     compiled: int
@@ -175,11 +193,15 @@ class Engine:
         self._slots: list[tuple[ffi.Slot, int]] = []
         self._modules: weakref.WeakValueDictionary[str, Module] = weakref.WeakValueDictionary()
         self._loading: dict[str, asyncio.Future[Module]] = {}
+        self._reloading: dict[str, asyncio.Future[bool]] = {}
+        self._code_bytes = self._modules_loaded = self._evicted = self._reloaded = 0
         self._calls = self._compiled = self._cache_hits = self._offloaded = self._busy = 0
         self._workers = concurrent.futures.ThreadPoolExecutor(
             settings.worker_threads, thread_name_prefix="guest"
         )
         self._compiler = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compiler")
+        # Not the compiler's thread: a call that waits for evicted code must not wait for seconds.
+        self._reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="code reader")
         self._wake = threading.Event()
         self._ticking = True
         self._ticker = threading.Thread(target=self._tick, name="epoch ticker", daemon=True)
@@ -201,14 +223,15 @@ class Engine:
             raise errors.PayloadTooLarge("the module", len(wasm), self.settings.module_bytes_max)
         module.check_header(wasm)
         digest = module.digest_of(wasm)
-        if (loaded := self._modules.get(digest)) is not None:
-            return loaded
+        known = self._modules.get(digest)
+        if known is not None and (known.is_loaded or await self._reload_cached(known)):
+            return known
         loading = self._loading.get(digest)
         if loading is None:
-            loading = self._loading[digest] = asyncio.wrap_future(
-                self._compiler.submit(self._prepare, digest, wasm)
-            )
-            loading.add_done_callback(functools.partial(self._loaded, digest))
+            loading = self._loading[digest] = asyncio.get_running_loop().create_future()
+            work = asyncio.wrap_future(self._compiler.submit(self._prepare, digest, wasm))
+            work.add_done_callback(functools.partial(self._linked, digest, loading))
+            loading.add_done_callback(lambda _: work.cancel())
         timeout_s = self.settings.compile_timeout_s
         try:
             return await asyncio.wait_for(asyncio.shield(loading), timeout_s)
@@ -221,12 +244,56 @@ class Engine:
                 raise errors.Draining("the engine is closed") from None
             raise
 
+    async def reload(self, evicted: Module, fetch: Callable[[], Awaitable[bytes]]) -> None:
+        """Load the code of a module again: from the cache, or else by compiling it anew.
+
+        ``fetch`` gives the module's bytes, and is asked only in the latter case. Many may ask at
+        the same time, and it is done once. Cancelling as for ``load``.
+
+        Raises:
+            Conflict: what ``fetch`` gives is another module.
+            LatticeError: whatever ``fetch`` raises, and ``load``.
+        """
+        if evicted.is_loaded or await self._reload_cached(evicted):
+            return
+        wasm = await fetch()
+        if (found := module.digest_of(wasm)) != evicted.digest:
+            raise errors.Conflict(
+                f"the module that was started has digest {evicted.digest}, and what its reference"
+                f" names now has {found}; update the actor to run that"
+            )
+        await self.load(wasm)
+        self._reloaded += 1
+
+    def evict(self, idle: Module) -> bool:
+        """Drop the code of a module; false while a call of it runs or is about to."""
+        if not idle.is_loaded or idle.pins or idle in self._modules_in_use():
+            return False
+        self._drop_code(idle)
+        return True
+
+    def count_code(self, size: int) -> None:
+        """Count code that a module took over."""
+        self._modules_loaded += 1
+        self._code_bytes += size
+
+    def free_code(self, code: Code) -> None:
+        """Delete code that a module gave up."""
+        ffi.instance_pre_delete(code.pointer)
+        self._modules_loaded -= 1
+        self._code_bytes -= code.size
+
     def statistics(self) -> EngineStatistics:
         """Count what runs now and what was done so far."""
         return EngineStatistics(
             instances=self.running,
             instances_max=self.instances_max,
             modules=len(self._modules),
+            modules_loaded=self._modules_loaded,
+            code_bytes=self._code_bytes,
+            code_bytes_max=self.settings.code_bytes_max,
+            evicted=self._evicted,
+            reloaded=self._reloaded,
             calls=self._calls,
             compiled=self._compiled,
             cache_hits=self._cache_hits,
@@ -251,6 +318,10 @@ class Engine:
         self._ticker.join()
         for loading in list(self._loading.values()):
             loading.cancel()
+        for reloading in list(self._reloading.values()):
+            reloading.cancel()
+        # It takes milliseconds, and needs the engine.
+        self._reader.shutdown(wait=True, cancel_futures=True)
         # A module being compiled still needs the engine, and may take its time.
         self._compiler.submit(self._delete)
         self._compiler.shutdown(wait=False)
@@ -314,7 +385,84 @@ class Engine:
             self._wake.wait()
         self.parked = False
 
-    def _prepare(self, digest: str, wasm: bytes) -> Module:
+    async def _reload_cached(self, evicted: Module) -> bool:
+        """Load code from the cache; false if it is not there. At once and once for all who ask."""
+        reloading = self._reloading.get(evicted.digest)
+        if reloading is None:
+            reloading = asyncio.get_running_loop().create_future()
+            self._reloading[evicted.digest] = reloading
+            work = asyncio.wrap_future(self._reader.submit(self._read, evicted.digest))
+            work.add_done_callback(functools.partial(self._read_code, evicted, reloading))
+            reloading.add_done_callback(lambda _: work.cancel())
+        try:
+            return await asyncio.shield(reloading)
+        except asyncio.CancelledError:
+            if reloading.cancelled() and self.closed:
+                raise errors.Draining("the engine is closed") from None
+            raise
+
+    def _read(self, digest: str) -> Code | None:
+        """Load and link what is in the cache; runs in the reader's thread."""
+        compiled = self._from_cache(digest)
+        if compiled is None:
+            return None
+        try:
+            return _code(self._linker, compiled)
+        except ffi.LibraryError as error:
+            # It was linked before: only a damaged artefact comes here, and compiling mends it.
+            log.warning("cached artefact does not link", digest=digest, reason=str(error))
+            return None
+        finally:
+            ffi.module_delete(compiled)
+
+    def _read_code(
+        self,
+        evicted: Module,
+        reloading: asyncio.Future[bool],
+        work: asyncio.Future[Code | None],
+    ) -> None:
+        del self._reloading[evicted.digest]
+        if work.cancelled() or work.exception() is not None:
+            if not reloading.done():
+                reloading.set_result(False)
+            return
+        if (code := work.result()) is None:
+            reloading.set_result(False)
+        elif reloading.done() or evicted.is_loaded:
+            ffi.instance_pre_delete(code.pointer)
+        else:
+            self._attach(evicted, code)
+            self._reloaded += 1
+            reloading.set_result(True)
+
+    def _attach(self, owner: Module, code: Code) -> None:
+        """Give a module its code, and evict that of others if it is too much together."""
+        owner.attach(code)
+        owner.last_used = self.polls
+        if self._code_bytes <= self.settings.code_bytes_max:
+            return
+        spared = self._modules_in_use() | {owner}
+        others = [
+            each
+            for each in self._modules.values()
+            if each.is_loaded and not each.pins and each not in spared
+        ]
+        # Below the bound by a share, or the next one would have to sort them all again.
+        enough = self.settings.code_bytes_max * (1 - EVICTED_SHARE)
+        for each in sorted(others, key=lambda other: other.last_used):
+            if self._code_bytes <= enough:
+                return
+            self._drop_code(each)
+
+    def _modules_in_use(self) -> set[Module]:
+        # Those calls that end in their first slice do so before anything else can happen.
+        return {execution.module for execution in self.suspended}
+
+    def _drop_code(self, idle: Module) -> None:
+        idle.detach()
+        self._evicted += 1
+
+    def _prepare(self, digest: str, wasm: bytes) -> Linked:
         """Compile, check and link; runs in the compiler's thread."""
         compiled = self._from_cache(digest)
         if compiled is None:
@@ -330,12 +478,12 @@ class Engine:
         try:
             types = ffi.module_types(compiled)
             module.check_types(types, self._known, self.settings.memory_bytes_max)
-            pointer = ffi.instantiate_pre(self._linker, compiled)
+            code = _code(self._linker, compiled)
         except ffi.LibraryError as error:
             raise errors.InvalidRequest(f"the module cannot be linked: {error}") from None
         finally:
             ffi.module_delete(compiled)
-        return Module(self, digest=digest, size=len(wasm), types=types, pointer=pointer)
+        return Linked(len(wasm), types, code)
 
     def _from_cache(self, digest: str) -> int | None:
         if self._cache is None or (artefact := self._cache.get(digest)) is None:
@@ -350,10 +498,39 @@ class Engine:
         self._cache_hits += 1
         return compiled
 
-    def _loaded(self, digest: str, loading: asyncio.Future[Module]) -> None:
+    def _linked(
+        self, digest: str, loading: asyncio.Future[Module], work: asyncio.Future[Linked]
+    ) -> None:
         del self._loading[digest]
-        if not loading.cancelled() and loading.exception() is None:
-            self._modules[digest] = loading.result()
+        if work.cancelled():
+            loading.cancel()
+        elif (error := work.exception()) is not None:
+            if not loading.done():
+                loading.set_exception(error)
+                # Everybody who asked may have given up.
+                loading.exception()
+        else:
+            size, types, code = work.result()
+            owner = self._modules.get(digest)
+            if owner is None:
+                owner = Module(self, digest=digest, size=size, types=types)
+                self._modules[digest] = owner
+            if owner.is_loaded:
+                ffi.instance_pre_delete(code.pointer)
+            else:
+                self._attach(owner, code)
+            if not loading.done():
+                loading.set_result(owner)
+
+
+def _code(linker: int, compiled: int) -> Code:
+    """Resolve the imports of a compiled module.
+
+    Raises:
+        LibraryError: they can't be.
+    """
+    size = ffi.code_bytes(compiled) + CODE_BYTES_MIN
+    return Code(ffi.instantiate_pre(linker, compiled), size)
 
 
 _DELEGATES = {name: callback for name, (_, _, callback) in wapc.FUNCTIONS.items()}

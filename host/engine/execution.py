@@ -112,6 +112,10 @@ class Execution:
             host_calls=self._host_calls,
         )
 
+    @property
+    def module(self) -> Module:
+        return self._module
+
     def start(self) -> bool:
         """Instantiate and run the first slice here and now; true when the call has ended already.
 
@@ -126,6 +130,7 @@ class Execution:
             self._error = refusal
             return True
         call = self._guest
+        self._module.last_used = engine.polls
         call.slot, call.base = slot, base = engine.take_slot()
         slot.store = None
         slot.response_bytes_max = call.limits.response_bytes
@@ -257,6 +262,8 @@ class Execution:
             return errors.Overloaded(f"all {engine.instances_max} instances of the host are busy")
         if time.monotonic() >= self._deadline:
             return errors.Expired("the deadline passed before the call was executed")
+        if not self._module.is_loaded:
+            return errors.Overloaded("the actor's code was evicted and is not loaded again yet")
         needed, allowed = self._module.memory_bytes_min, self._guest.limits.memory_bytes
         if allowed > engine.memory_bytes_max:
             return errors.InvalidRequest(

@@ -268,6 +268,9 @@ _module_serialize = _bind(_lengthy, "wasmtime_module_serialize", c_void_p, c_voi
 _module_deserialize = _bind(
     _lengthy, "wasmtime_module_deserialize", c_void_p, c_void_p, c_char_p, c_size_t, c_void_p
 )
+_module_image_range = _bind(
+    _brief, "wasmtime_module_image_range", None, c_void_p, c_void_p, c_void_p
+)
 _module_clone = _bind(_brief, "wasmtime_module_clone", c_void_p, c_void_p)
 module_delete: Callable[[Address], None] = _bind(_brief, "wasmtime_module_delete", None, c_void_p)
 linker_new: Callable[[Address], Address] = _bind(_brief, "wasmtime_linker_new", c_void_p, c_void_p)
@@ -476,6 +479,13 @@ def module_deserialize(engine: Address, artefact: bytes) -> Address:
     pointer = c_void_p()
     _check(_module_deserialize(engine, artefact, len(artefact), ctypes.byref(pointer)))
     return pointer.value or 0
+
+
+def code_bytes(module: Address) -> int:
+    """Memory that the native code of a module takes."""
+    begin, end = c_void_p(), c_void_p()
+    _module_image_range(module, ctypes.byref(begin), ctypes.byref(end))
+    return (end.value or 0) - (begin.value or 0)
 
 
 def module_types(module: Address) -> ModuleTypes:

@@ -1,10 +1,14 @@
-"""A module that was compiled, found acceptable, and had its imports resolved."""
+"""A module that was compiled, found acceptable, and had its imports resolved.
+
+Its facts stay as long as anybody wants them; its code, a thousand times larger, can be evicted and
+loaded again (``Engine.reload``).
+"""
 
 import ctypes
 import hashlib
 import re
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from host.engine import ffi, wapc
 from lattice import errors, limits
@@ -27,29 +31,49 @@ IMPORTS_NAMED_MAX = 20
 """Unknown imports that an error lists; the rest is counted."""
 
 
+class Linked(NamedTuple):
+    """What comes of compiling and linking."""
+
+    size: int
+    """Bytes of the module as it was given."""
+    types: ffi.ModuleTypes
+    code: "Code"
+
+
+class Code(NamedTuple):
+    """Native code whose imports are resolved."""
+
+    pointer: ffi.Address
+    """Whoever has it last deletes it."""
+    size: int
+    """Bytes in memory."""
+
+
 class Module:
-    """Compiled code from which instances are made, and the facts about it.
+    """The facts about a module, and its code unless that was evicted.
 
     The library's objects are freed when the last reference goes; executions hold one.
     """
 
     __slots__ = (
         "__weakref__",
+        "_free",
+        "_program",
         "abi",
+        "code_bytes",
         "digest",
         "engine",
         "entries",
         "exports",
         "imports",
+        "last_used",
         "memory_bytes_min",
-        "program",
+        "pins",
         "program_address",
         "size",
     )
 
-    def __init__(
-        self, engine: "Engine", *, digest: str, size: int, types: ffi.ModuleTypes, pointer: int
-    ) -> None:
+    def __init__(self, engine: "Engine", *, digest: str, size: int, types: ffi.ModuleTypes) -> None:
         self.engine = engine
         self.digest = digest
         """SHA-256 of the module's bytes, in hex."""
@@ -67,10 +91,39 @@ class Module:
         starts = [name.encode() for name in wapc.STARTS if name in types.functions]
         self.entries = (*starts, wapc.ENTRY.encode())
         """Functions run on each instance, in order; the last is the call."""
-        self.program = ffi.program(engine.pointer, pointer, self.entries)
-        self.program_address = ctypes.addressof(self.program)
-        """What ``steps`` are given of it."""
-        weakref.finalize(self, ffi.instance_pre_delete, pointer).atexit = False
+        self.last_used = 0
+        """Count of the engine's polls when the last call began: what eviction goes by."""
+        self.pins = 0
+        """Calls that may begin at any moment: as long as there are any it is not evicted."""
+        self.code_bytes = 0
+        """Memory of its code; 0 while it is evicted."""
+        self.program_address = 0
+        """What ``steps`` are given of it; 0 while it is evicted."""
+        self._program: ffi.Program | None = None
+        self._free: weakref.finalize[..., Module] | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether calls can begin."""
+        return self.program_address != 0
+
+    def attach(self, code: Code) -> None:
+        """Take over its code. ``Engine`` alone does this, and ``detach``."""
+        assert not self.is_loaded, "it has its code"
+        self._program = ffi.program(self.engine.pointer, code.pointer, self.entries)
+        self.program_address = ctypes.addressof(self._program)
+        self.code_bytes = code.size
+        self.engine.count_code(code.size)
+        self._free = weakref.finalize(self, self.engine.free_code, code)
+        self._free.atexit = False
+
+    def detach(self) -> None:
+        """Give up its code; no execution may have begun that has not ended."""
+        assert self._free is not None, "it has no code"
+        self.program_address = self.code_bytes = 0
+        self._program = None
+        self._free()
+        self._free = None
 
 
 def digest_of(wasm: bytes) -> str:

@@ -28,24 +28,17 @@ _U32 = 2**32
 class Builtins:
     """What one actor's guests find behind the builtin namespaces."""
 
+    __slots__ = ("_config", "_log")
+
     def __init__(
         self, *, log: Callable[[str, str], None], config: Callable[[], Mapping[str, str]]
     ) -> None:
         """``log`` takes a level of ours and a text; ``config`` gives the configuration of now."""
         self._log = log
         self._config = config
-        self._operations: dict[tuple[str, str], Callable[[bytes], bytes]] = {
-            ("wasmcloud:builtin:logging", "Logging.WriteLog"): self._write_log,
-            ("wasmcloud:builtin:numbergen", "NumberGen.GenerateGuid"): _generate_guid,
-            ("wasmcloud:builtin:numbergen", "NumberGen.Random32"): _random_32,
-            ("wasmcloud:builtin:numbergen", "NumberGen.RandomInRange"): _random_in_range,
-            ("wasmcloud:builtin:config", "Config.Get"): self._get_config,
-            ("wasmcloud:builtin:config", "Config.GetAll"): self._get_all_config,
-        }
-        self._namespaces = frozenset(namespace for namespace, _ in self._operations)
 
     def serves(self, namespace: str) -> bool:
-        return namespace in self._namespaces
+        return namespace in _NAMESPACES
 
     def call(self, namespace: str, operation: str, payload: bytes) -> bytes:
         """Execute a builtin operation.
@@ -53,12 +46,12 @@ class Builtins:
         Raises:
             InvalidRequest: no such operation, or not its payload.
         """
-        execute = self._operations.get((namespace, operation))
+        execute = _OPERATIONS.get((namespace, operation))
         if execute is None:
             raise errors.InvalidRequest(f"{namespace} has no operation {operation[:100]!r}")
-        return execute(payload)
+        return execute(self, payload)
 
-    def _write_log(self, payload: bytes) -> bytes:
+    def write_log(self, payload: bytes) -> bytes:
         entry = _map(payload)
         level, text = entry.get("level"), entry.get("text")
         if not isinstance(level, str) or not isinstance(text, str):
@@ -66,26 +59,26 @@ class Builtins:
         self._log(LEVELS.get(level.lower(), "info"), text)
         return b""
 
-    def _get_config(self, payload: bytes) -> bytes:
+    def get_config(self, payload: bytes) -> bytes:
         key = codec.unpack_payload(payload)
         if not isinstance(key, str):
             raise errors.InvalidRequest("Config.Get wants a string")
         value = self._config().get(key)
         return codec.pack({"value": value or "", "exists": value is not None})
 
-    def _get_all_config(self, _payload: bytes) -> bytes:
+    def get_all_config(self, _payload: bytes) -> bytes:
         return codec.pack(dict(self._config()))
 
 
-def _generate_guid(_payload: bytes) -> bytes:
+def _generate_guid(_builtins: Builtins, _payload: bytes) -> bytes:
     return codec.pack(str(uuid.uuid4()))
 
 
-def _random_32(_payload: bytes) -> bytes:
+def _random_32(_builtins: Builtins, _payload: bytes) -> bytes:
     return codec.pack(secrets.randbelow(_U32))
 
 
-def _random_in_range(payload: bytes) -> bytes:
+def _random_in_range(_builtins: Builtins, payload: bytes) -> bytes:
     bounds = _map(payload)
     low, high = bounds.get("min"), bounds.get("max")
     if type(low) is not int or type(high) is not int or not 0 <= low <= high < _U32:
@@ -93,6 +86,17 @@ def _random_in_range(payload: bytes) -> bytes:
             "NumberGen.RandomInRange wants {min: u32, max: u32}, min <= max"
         )
     return codec.pack(low + secrets.randbelow(high - low + 1))
+
+
+_OPERATIONS: dict[tuple[str, str], Callable[[Builtins, bytes], bytes]] = {
+    ("wasmcloud:builtin:logging", "Logging.WriteLog"): Builtins.write_log,
+    ("wasmcloud:builtin:numbergen", "NumberGen.GenerateGuid"): _generate_guid,
+    ("wasmcloud:builtin:numbergen", "NumberGen.Random32"): _random_32,
+    ("wasmcloud:builtin:numbergen", "NumberGen.RandomInRange"): _random_in_range,
+    ("wasmcloud:builtin:config", "Config.Get"): Builtins.get_config,
+    ("wasmcloud:builtin:config", "Config.GetAll"): Builtins.get_all_config,
+}
+_NAMESPACES = frozenset(namespace for namespace, _ in _OPERATIONS)
 
 
 def _map(payload: bytes) -> dict[Any, Any]:

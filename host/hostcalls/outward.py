@@ -39,6 +39,8 @@ class LinkTally:
 class Outward:
     """What the guests of one actor can reach; makes the surroundings of each invocation."""
 
+    __slots__ = ("_link_config", "actor_id", "builtins", "links", "logs", "rpc", "tallies")
+
     def __init__(
         self,
         actor_id: str,

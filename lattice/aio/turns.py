@@ -84,6 +84,19 @@ class Turns:
 class Line(Generic[T]):
     """Items of one kind that wait to be done, in order; bounded by number, size and age."""
 
+    __slots__ = (
+        "_age_s_max",
+        "_busy",
+        "_bytes",
+        "_bytes_max",
+        "_do",
+        "_emptied",
+        "_items",
+        "_items_max",
+        "_now",
+        "_turns",
+    )
+
     def __init__(
         self,
         turns: Turns,

@@ -5,11 +5,13 @@ breaks a connection in each of these ways.
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Self, cast
 
 import nats.errors
 import structlog
 from nats.aio.client import PING_PROTO, Client, Srv
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from lattice import limits
@@ -23,8 +25,110 @@ CANCEL_AGAIN_S = 0.05
 OUTGOING_BYTES_MAX = 2 * limits.MIB
 """Bytes on their way out before a publisher waits for the socket."""
 
+SUBSCRIPTION_MESSAGES_MAX = 65_536
+"""Messages one subscription may hold that its callback has not seen; beyond it they are dropped."""
+
+SUBSCRIPTION_BYTES_MAX = 128 * limits.MIB
+
+Callback = Callable[[Msg], Awaitable[None]]
+
 ROOM_CHECK_S = 0.002
 """Between looks at whether the socket has taken them: a fast one takes so many in that time."""
+
+
+class SharedSubscription:
+    """Interest whose messages are handed over by one task of the connection, with those of others.
+
+    The client's own holds a queue and a task, five kilobytes and more: too much for each of ten
+    thousand actors. This has what the client looks at in one, and is its own queue.
+    """
+
+    __slots__ = (
+        "_callback",
+        "_client",
+        "_closed",
+        "_id",
+        "_pending_size",
+        "_queue",
+        "_received",
+        "_subject",
+        "_waiting",
+    )
+
+    _max_msgs: Final = 0
+    _pending_bytes_limit: Final = SUBSCRIPTION_BYTES_MAX
+    _future: Final = None
+    _jsi: Final = None
+    _wait_for_msgs_task: Final = None
+    _message_iterator: Final = None
+    _pending_next_msgs_calls: Final = None
+
+    def __init__(
+        self, client: "StrictClient", number: int, subject: str, queue: str, callback: Callback
+    ) -> None:
+        self._client = client
+        self._id = number
+        self._subject = subject
+        self._queue = queue
+        self._callback = callback
+        self._received = 0
+        self._closed = False
+        self._waiting = 0
+        self._pending_size = 0
+
+    @property
+    def subject(self) -> str:
+        return self._subject
+
+    @property
+    def _pending_queue(self) -> Self:
+        return self
+
+    def put_nowait(self, message: Msg) -> None:
+        """Line a message up behind those of all others.
+
+        Raises:
+            QueueFull: too many wait, and the client reports a slow consumer.
+        """
+        if self._waiting >= SUBSCRIPTION_MESSAGES_MAX:
+            raise asyncio.QueueFull
+        self._waiting += 1
+        self._client.shared.put_nowait((self, message))
+
+    async def deliver(self, message: Msg) -> None:
+        """Hand a message to the callback, unless the subscription has ended."""
+        self._waiting -= 1
+        self._pending_size -= len(message.data)
+        if not self._closed:
+            await self._callback(message)
+
+    async def unsubscribe(self) -> None:
+        """End it now; what waits is dropped.
+
+        Raises:
+            Error: not connected.
+        """
+        self._closed = True
+        if not self._client.is_reconnecting:
+            await self._client._send_unsubscribe(self._id)  # noqa: SLF001 - as the client's own
+
+    async def drain(self) -> None:
+        """End it once the callback has seen everything that had arrived.
+
+        Raises:
+            Error: not connected.
+        """
+        try:
+            await self._client._send_unsubscribe(self._id)  # noqa: SLF001 - as the client's own
+            await self._client.flush()
+            await self._client.pass_by()
+        finally:
+            self._closed = True
+
+    _drain = drain
+
+    def _stop_processing(self) -> None:
+        self._closed = True
 
 
 _ACK = b"$JS.ACK."
@@ -48,6 +152,52 @@ class StrictClient(Client):
         super().__init__()
         self.drops = Drops()
         self._room: asyncio.Future[None] | None = None
+        self.shared: asyncio.Queue[tuple[SharedSubscription, Msg] | asyncio.Future[None]]
+        self.shared = asyncio.Queue()
+        """Messages of all shared subscriptions, and who waits for those before it to be gone."""
+
+    async def subscribe_shared(
+        self, subject: str, queue: str, callback: Callback
+    ) -> SharedSubscription:
+        """Subscribe at the cost of a few hundred bytes; ``deliver_shared`` must be running.
+
+        Raises:
+            Error: as the client's ``subscribe``.
+        """
+        if self.is_closed:
+            raise nats.errors.ConnectionClosedError
+        self._sid += 1
+        subscription = SharedSubscription(self, self._sid, subject, queue, callback)
+        # It has what the client uses of one of its own.
+        own = cast(Subscription, subscription)
+        self._subs[self._sid] = own
+        await self._send_subscribe(own)
+        return subscription
+
+    async def deliver_shared(self) -> None:
+        """Hand over what comes for shared subscriptions, in order, for ever."""
+        while True:
+            item = await self.shared.get()
+            if isinstance(item, asyncio.Future):
+                if not item.done():
+                    item.set_result(None)
+                continue
+            subscription, message = item
+            try:
+                await subscription.deliver(message)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                log.error("a callback was cancelled", subject=subscription.subject)
+            except Exception as error:
+                await self._error_cb(error)
+
+    async def pass_by(self) -> None:
+        """Return when all messages of shared subscriptions that are here now were handed over."""
+        passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.shared.put_nowait(passed)
+        await passed
 
     @property
     def is_full(self) -> bool:
@@ -180,7 +330,7 @@ class StrictClient(Client):
         # One that failed to connect counts as closed, and its socket would stay open.
         self.abandon()
 
-    def forget(self, subscription: Subscription) -> None:
+    def forget(self, subscription: Subscription | SharedSubscription) -> None:
         """Drop a subscription whose end the server may not have heard of."""
         subscription._stop_processing()  # noqa: SLF001 - its own way is too late
         self._remove_sub(subscription._id)  # noqa: SLF001

@@ -106,6 +106,14 @@ class HostFigures(_Figures):
     """Calls from here that were repeated because they had not been executed."""
     retries_refused: Count = 0
     """Repetitions that would have been beyond the budget for them."""
+    modules_loaded: Count = 0
+    """Modules whose compiled code is in memory."""
+    code_bytes: Count = 0
+    code_bytes_max: Count = 0
+    evictions: Count = 0
+    """Times that an idle module's code was dropped to make room."""
+    reloads: Count = 0
+    """Times that it was loaded again for the next call."""
     actors: list[ActorFigures] = []
     left_out: Count = 0
     """Actors for which there was no room."""

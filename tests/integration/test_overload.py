@@ -108,7 +108,9 @@ async def test_a_load_that_can_not_be_carried_is_refused_at_once(cluster: Cluste
     await cluster.start_actor("work", on=host)
     replies = Replies(cluster)
     await replies.open()
-    host.host._actors._running["work"].service._line._items_max = 3
+    service = host.host._actors._running["work"].service
+    service._line = host.host._rpc.line(service._serve_call)
+    service._line._items_max = 3
     for _ in range(200):
         await replies.ask("work", b"xxxxx")
     await eventually(lambda: len(replies.order) == 200, timeout_s=PATIENCE_S)

@@ -49,7 +49,7 @@ class Scene:
             call_limits=CallLimits(),
             mailbox_calls=mailbox_calls,
             throttle=throttle,
-            throttle_notice=lambda throttle: self.notices.append(throttle.is_on),
+            throttle_notice=lambda _, throttle: self.notices.append(throttle.is_on),
             uniform=lambda _, most: most,
         )
         self.actors.append(self.actor)

@@ -55,6 +55,7 @@ SYMBOLS = {
     "wasmtime_module_serialize": 2,
     "wasmtime_module_deserialize": 4,
     "wasmtime_module_clone": 1,
+    "wasmtime_module_image_range": 3,
     "wasmtime_module_delete": 1,
     "wasmtime_linker_new": 1,
     "wasmtime_linker_define_func_unchecked": 9,
