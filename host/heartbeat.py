@@ -37,7 +37,7 @@ class Heartbeat:
         """Publish the inventory for ever; first after one interval, as in wasmCloud 1.x."""
         while True:
             await asyncio.sleep(self._interval_s)
-            await self._events.publish("host_heartbeat", **self._inventory().to_json())
+            await self._events.publish("host_heartbeat", **heartbeat(self._inventory()))
 
     async def run_beat(self) -> None:
         """Publish id and figures for ever; a beat that can't be sent is simply missed."""
@@ -47,3 +47,15 @@ class Heartbeat:
             with suppress(errors.Unavailable):
                 await self._bus.publish(self._beat_subject, beat)
             await asyncio.sleep(limits.BEAT_S)
+
+
+def heartbeat(inventory: HostInventory) -> dict[str, object]:
+    """What a heartbeat says: the inventory, or a part of one that is too large for a message.
+
+    Without any the host would be taken for dead, which is worse than to be known in part.
+    """
+    part, goes_on = inventory.part(limits.INVENTORY_BYTES)
+    if not goes_on:
+        return inventory.to_json()
+    left_out = len(inventory.components) - len(part.components)
+    return part.to_json() | {"components_left_out": left_out}

@@ -291,16 +291,20 @@ class Host:
                 memory_bytes_max=settings.memory_bytes,
                 cache_dir=settings.data_dir.expanduser() / "modules",
                 code_bytes_max=settings.code_bytes,
+                reuse_bytes_max=min(limits.REUSE_IDLE_BYTES, self._guest_bytes_max // 8),
                 fuel=settings.fuel,
             )
         )
 
     def _make_slots(self) -> Slots:
         engine = self._engine
-        bytes_max = self._settings.guest_memory_bytes
-        if bytes_max is None:
-            bytes_max = int(machine_bytes() * limits.GUEST_MEMORY_SHARE)
-        return Slots(engine.instances_max, memory=engine, bytes_max=bytes_max)
+        return Slots(engine.instances_max, memory=engine, bytes_max=self._guest_bytes_max)
+
+    @property
+    def _guest_bytes_max(self) -> int:
+        if (asked := self._settings.guest_memory_bytes) is not None:
+            return asked
+        return int(machine_bytes() * limits.GUEST_MEMORY_SHARE)
 
     def _call_limits(self) -> CallLimits:
         return CallLimits(
@@ -365,6 +369,7 @@ class Host:
         outgoing = max(one.outgoing_bytes for one in connections)
         values = (
             ("running instances", engine.instances, engine.instances_max),
+            ("idle instances", engine.idle, limits.REUSE_IDLE_MAX),
             ("bytes of compiled code", engine.code_bytes, engine.code_bytes_max),
             ("calls in the fullest mailbox", max(waiting, default=0), self._settings.mailbox_calls),
             ("requests of one connection", pending, limits.CALLS_PENDING_MAX),

@@ -136,6 +136,30 @@ CODE_BYTES = 512 * MIB
 """Memory of the compiled code of all actors of a host: thousands of small ones, dozens of the
 largest. That of those that were called least recently is dropped, and loaded when it is needed."""
 
+REUSE_CALLS = 1_000
+"""Calls that a kept instance serves unless its actor says otherwise: what leaks, leaks so often."""
+
+REUSE_CALLS_MAX = 1_000_000
+"""The most that an actor may say."""
+
+REUSE_S = 300.0
+"""How long an instance is kept unless its actor says otherwise, busy or idle."""
+
+REUSE_S_MAX = 86_400.0
+"""The longest that an actor may say: a day."""
+
+REUSE_MEMORY_BYTES = 32 * MIB
+"""An instance with more memory than this is not kept: it never gives any of it back."""
+
+REUSE_IDLE_PER_ACTOR = 32
+"""Idle instances of one actor that are kept: beyond that many in parallel a start is shared out."""
+
+REUSE_IDLE_MAX = 1_000
+"""Idle instances that a host keeps; each takes a place from those that run, until one needs it."""
+
+REUSE_IDLE_BYTES = 512 * MIB
+"""Their memory, or an eighth of what all instances may have, if that is less."""
+
 RELOAD_PAUSE_S = 0.5
 """After code could not be loaded again the next attempt is so much later; calls that come meanwhile
 hear the same error at once."""
@@ -175,6 +199,10 @@ CONTROL_BYTES_MAX = 1 * MIB
 
 LINKS_PER_SOURCE_MAX = 1_000
 """Links of one source: they share a key of the state bucket, whose value must stay small."""
+
+INVENTORY_BYTES = 512 * KIB
+"""Components in one part of a host's inventory: in a heartbeat, beyond which it says how many are
+left out, and in one reply to our own clients, who then ask for more. Some two thousand."""
 
 LINK_PAGE_BYTES = 512 * KIB
 """Links in one reply to our own clients, who then ask for more; stock ones take all or nothing."""

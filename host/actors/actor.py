@@ -19,7 +19,7 @@ import structlog
 from host.actors.slots import Share, Slots
 from host.actors.tally import Tally, is_by_force
 from host.actors.throttle import Throttle, ThrottlePolicy
-from host.engine import CallLimits, Execution, HostCalls, Module
+from host.engine import CallLimits, Execution, HostCalls, Instances, Module, ReusePolicy
 from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
 from lattice.wire.invocation import Invocation, Reply
@@ -65,6 +65,7 @@ class Actor:
         "_count",
         "_executions",
         "_idle",
+        "_instances",
         "_loop",
         "_mailbox",
         "_mailbox_calls",
@@ -100,11 +101,15 @@ class Actor:
         report: Report | None = None,
         throttle: ThrottlePolicy | None = None,
         throttle_notice: ThrottleNotice | None = None,
+        instances: Instances | None = None,
         reload: Reload | None = None,
         tasks: TaskGroup | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """``reload`` and ``tasks`` may be absent where no module is ever evicted."""
+        """``reload`` and ``tasks`` may be absent where no module is ever evicted.
+
+        Without ``instances`` each call gets a fresh one.
+        """
         self.id = actor_id
         self._slots = slots
         self._count = count
@@ -123,6 +128,7 @@ class Actor:
         self._report = report
         self.throttle = Throttle(throttle or ThrottlePolicy(traps=0))
         self._throttle_notice = throttle_notice
+        self._instances = instances
         self._reload = reload
         self._tasks = tasks
         self._reloading = False
@@ -193,13 +199,30 @@ class Actor:
     def replace(self, module: Module) -> None:
         """Serve further calls with another module; running ones end with theirs."""
         self._module = module
+        self._renew_instances()
         if self.throttle.traps:
             # What the old one did is not held against the new one.
             self._note_success()
 
     def restrict(self, call_limits: CallLimits) -> None:
         """Run further calls under other limits; running ones keep theirs."""
-        self._call_limits = call_limits
+        if call_limits != self._call_limits:
+            self._call_limits = call_limits
+            self._renew_instances()
+
+    def reuse(self, instances: Instances | None) -> None:
+        """Keep instances there from now on, or none at all; drop those that are kept."""
+        if self._instances is not None:
+            self._instances.close()
+        self._instances = instances
+
+    @property
+    def reuse_policy(self) -> ReusePolicy | None:
+        return self._instances.policy if self._instances is not None else None
+
+    def _renew_instances(self) -> None:
+        if self._instances is not None:
+            self._instances = self._instances.renewed()
 
     async def stop(self, *, drain_s: float) -> None:
         """Take no more calls, and let those that were accepted end within ``drain_s``.
@@ -208,6 +231,7 @@ class Actor:
         their whole deadline: ``draining`` where they only waited, ``cancelled`` where they ran.
         """
         self._stopping = True
+        self.reuse(None)
         if not await self._idle_within(drain_s):
             log.warning(
                 "actor stopped with calls still running",
@@ -389,6 +413,7 @@ class Actor:
                 payload=invocation.payload,
                 limits=self._call_limits,
                 deadline=invocation.deadline,
+                instances=self._instances,
             )
             if execution.start():
                 reply = Reply(execution.result(), execution.usage)

@@ -40,7 +40,8 @@ class Share:
 class Memory(Protocol):
     """Who counts the memory of the instances that run."""
 
-    held_bytes: int
+    @property
+    def held_bytes(self) -> int: ...
 
 
 @dataclass(slots=True)

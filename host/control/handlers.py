@@ -102,8 +102,9 @@ class Handlers:
     async def host_ping(self, _subject: ControlSubject, _body: bytes) -> bytes:
         return control.accepted(self._facts.describe().to_json())
 
-    async def host_get(self, _subject: ControlSubject, _body: bytes) -> bytes:
-        return control.accepted(self._facts.inventory().to_json())
+    async def host_get(self, _subject: ControlSubject, body: bytes) -> bytes:
+        page = control.parse(control.InventoryPage, body, what="inventory page") if body else None
+        return control.list_inventory(self._facts.inventory(), page)
 
     async def host_stop(self, _subject: ControlSubject, body: bytes) -> bytes:
         command = control.parse(control.StopHost, body or b"{}", what="stop command")

@@ -1,14 +1,15 @@
 """WebAssembly actors as preemptive fibers under asyncio.
 
 ``Engine`` compiles modules and holds the pool of instances; ``Execution`` is one call on a fresh
-instance; ``HostCalls`` is what the layer above gives a guest to reach. wasmtime is known here and
-nowhere else, and its C API in ``ffi`` only.
+instance, or on one kept in ``Instances``; ``HostCalls`` is what the layer above gives a guest to
+reach. wasmtime is known here and nowhere else, and its C API in ``ffi`` only.
 """
 
 from host.engine.engine import Engine, EngineSettings, EngineStatistics
 from host.engine.execution import Execution
 from host.engine.guest import CallLimits, HostCalls
 from host.engine.module import Module
+from host.engine.reuse import Instances, ReusePolicy, parse_policy
 
 __all__ = [
     "CallLimits",
@@ -17,5 +18,8 @@ __all__ = [
     "EngineStatistics",
     "Execution",
     "HostCalls",
+    "Instances",
     "Module",
+    "ReusePolicy",
+    "parse_policy",
 ]

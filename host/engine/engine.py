@@ -32,6 +32,7 @@ import structlog
 from host.engine import ffi, module, native, steps, wapc, wasi
 from host.engine.cache import Cache, CacheUnusableError
 from host.engine.module import TABLE_ELEMENTS_MAX, Code, Linked, Module
+from host.engine.reuse import IdleInstances, Instance, Instances, ReusePolicy
 from lattice import errors, limits
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class EngineSettings:
     """Largest module accepted."""
     compile_timeout_s: float = limits.COMPILE_TIMEOUT_S
     """How long ``load`` waits for the compiler."""
+    reuse_bytes_max: int = limits.REUSE_IDLE_BYTES
+    """Memory of all idle instances that are kept for another call."""
     worker_threads: int = os.cpu_count() or 1
     """Threads for guests that keep the CPU: one per core, so that two of them run in parallel."""
     native: bool = True
@@ -141,6 +144,10 @@ class EngineStatistics:
     """Times that the code of a module was dropped to make room."""
     reloaded: int
     """Times that it was loaded again for the next call."""
+    idle: int
+    """Instances that are kept for another call."""
+    reused: int
+    """Calls that got one of those."""
     calls: int
     """Calls that got an instance."""
     compiled: int
@@ -170,7 +177,7 @@ class Engine:
         self.turn_ns = int(settings.epoch_tick_s * 1e9 / 2)
         """How long a guest may go on on the loop's thread once it was interrupted there."""
         self.running = 0
-        self.held_bytes = 0
+        self.suspended_bytes = 0
         """Memory of the calls that were not over after their first slice, as of their last one."""
         self.closed = False
         self.polls = 0
@@ -190,6 +197,8 @@ class Engine:
             self.pointer, answered.callbacks if answered is not None else {}
         )
         self._cache = _open_cache(settings)
+        self.idle = IdleInstances(bytes_max=settings.reuse_bytes_max, drop=self._drop_instance)
+        self.reused = 0
         self._slots: list[tuple[ffi.Slot, int]] = []
         self._modules: weakref.WeakValueDictionary[str, Module] = weakref.WeakValueDictionary()
         self._loading: dict[str, asyncio.Future[Module]] = {}
@@ -206,6 +215,15 @@ class Engine:
         self._ticking = True
         self._ticker = threading.Thread(target=self._tick, name="epoch ticker", daemon=True)
         self._ticker.start()
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the calls that are suspended, and of instances that are kept for another."""
+        return self.suspended_bytes + self.idle.bytes
+
+    def instances(self, policy: ReusePolicy) -> Instances:
+        """Somewhere to keep the instances of one actor."""
+        return Instances(self.idle, policy)
 
     async def load(self, wasm: bytes) -> Module:
         """Compile a module, or find it compiled; a module asked for twice is compiled once.
@@ -294,6 +312,8 @@ class Engine:
             code_bytes_max=self.settings.code_bytes_max,
             evicted=self._evicted,
             reloaded=self._reloaded,
+            idle=len(self.idle),
+            reused=self.reused,
             calls=self._calls,
             compiled=self._compiled,
             cache_hits=self._cache_hits,
@@ -311,6 +331,7 @@ class Engine:
         self.closed = True
         for execution in list(self.suspended):
             execution.abandon()
+        self.idle.clear()
         # Workers first: the ticker is what gets them out of their guests.
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._ticking = False
@@ -328,6 +349,8 @@ class Engine:
 
     def take_slot(self) -> tuple[ffi.Slot, int]:
         """Give memory for one call, with its address, and count the call."""
+        if len(self.idle) and self.running + len(self.idle) >= self.instances_max:
+            self.idle.drop_oldest()
         self.running += 1
         self._calls += 1
         if self._slots:
@@ -339,6 +362,20 @@ class Engine:
         """Take back what ``take_slot`` gave; nothing may refer to it any more."""
         self.running -= 1
         self._slots.append((slot, base))
+
+    def retake_slot(self) -> None:
+        """Count a call that got its slot with an instance that was kept."""
+        self.running += 1
+        self._calls += 1
+        self.reused += 1
+
+    def keep_slot(self) -> None:
+        """Count a call out whose slot stays with its instance."""
+        self.running -= 1
+
+    def _drop_instance(self, instance: Instance) -> None:
+        self.steps.end(instance.base)
+        self._slots.append((instance.slot, instance.base))
 
     def offload(self, slices: Callable[[], int]) -> concurrent.futures.Future[int]:
         """Run a guest's next slices in a worker thread; ``onload`` must follow."""
@@ -459,6 +496,7 @@ class Engine:
         return {execution.module for execution in self.suspended}
 
     def _drop_code(self, idle: Module) -> None:
+        self.idle.drop_of(idle)
         idle.detach()
         self._evicted += 1
 

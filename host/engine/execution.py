@@ -30,6 +30,7 @@ import structlog
 from host.engine import guest, steps, traps, wapc, wasi
 from host.engine.guest import DEFAULT_LIMITS, CallLimits, Guest, HostCalls, Request
 from host.engine.module import TABLE_ELEMENTS_MAX, Module
+from host.engine.reuse import Instance, Instances
 from lattice import errors, limits
 from lattice.wire.invocation import Usage
 
@@ -62,6 +63,8 @@ class Execution:
         "_held_bytes",
         "_host",
         "_host_calls",
+        "_instance",
+        "_instances",
         "_interrupted",
         "_memory_bytes",
         "_module",
@@ -78,12 +81,17 @@ class Execution:
         payload: bytes,
         limits: CallLimits = DEFAULT_LIMITS,
         deadline: float,
+        instances: Instances | None = None,
     ) -> None:
+        """``instances``: where one may be taken from and kept afterwards, all of one actor."""
         self._module = module
         self._engine = module.engine
         self._host = host
         self._guest = Guest(operation.encode(), payload, limits)
         self._deadline = deadline
+        self._instances = instances
+        self._instance: Instance | None = None
+        """The one it runs on, if that may be kept."""
         self._started = False
         self._awaiting: Awaitable[bytes] | None = None
         self._driver: asyncio.Task[object] | None = None
@@ -131,8 +139,17 @@ class Execution:
             return True
         call = self._guest
         self._module.last_used = engine.polls
-        call.slot, call.base = slot, base = engine.take_slot()
-        slot.store = None
+        found = None
+        if self._instances is not None and (found := self._instances.take(self._module)):
+            slot, base = found.slot, found.base
+            engine.retake_slot()
+        else:
+            slot, base = engine.take_slot()
+            slot.store = None
+            if self._instances is not None:
+                expires_s = time.monotonic() + self._instances.policy.age_s
+                self._instance = Instance(slot, base, self._module, expires_s)
+        call.slot, call.base = slot, base
         slot.response_bytes_max = call.limits.response_bytes
         slot.request_bytes_max = call.limits.request_bytes
         # Where it is the pool's own, a place in the pool is the limit, and saying it again takes
@@ -140,17 +157,29 @@ class Execution:
         is_pools = call.limits.memory_bytes == engine.memory_bytes_max
         try:
             self._enter()
-            state = engine.steps.start(
-                base,
-                self._module.program_address,
-                0 if is_pools else call.limits.memory_bytes,
-                TABLE_ELEMENTS_MAX,
-                FUEL_MAX if engine.fuel else 0,
-                call.operation,
-                len(call.operation),
-                call.payload,
-                len(call.payload),
-            )
+            if found is not None:
+                self._instance = found
+                state = engine.steps.again(
+                    base,
+                    self._module.program_address,
+                    FUEL_MAX if engine.fuel else 0,
+                    call.operation,
+                    len(call.operation),
+                    call.payload,
+                    len(call.payload),
+                )
+            else:
+                state = engine.steps.start(
+                    base,
+                    self._module.program_address,
+                    0 if is_pools else call.limits.memory_bytes,
+                    TABLE_ELEMENTS_MAX,
+                    FUEL_MAX if engine.fuel else 0,
+                    call.operation,
+                    len(call.operation),
+                    call.payload,
+                    len(call.payload),
+                )
             engine.polling = False
             self._advance(state)
         except BaseException:
@@ -490,7 +519,7 @@ class Execution:
     def _hold(self) -> None:
         """Have the engine count the memory that the guest has now."""
         held = self._guest.memory_size()
-        self._engine.held_bytes += held - self._held_bytes
+        self._engine.suspended_bytes += held - self._held_bytes
         self._held_bytes = held
 
     def _deliver_lines(self) -> None:
@@ -517,9 +546,9 @@ class Execution:
             log.error("host function failed", digest=self._module.digest, exc_info=failure)
             error = errors.InternalError("a host function failed; the host's log says why")
         self._error = error
-        self._release()
+        self._release(returned=error is None)
 
-    def _release(self) -> None:
+    def _release(self, *, returned: bool = False) -> None:
         call, engine = self._guest, self._engine
         guest.running.guest = guest.IDLE
         if self._awaiting is not None:
@@ -527,21 +556,37 @@ class Execution:
             self._awaiting = None
         if call.base:
             slot, base = call.slot, call.base
-            engine.steps.end(base)
+            kept = returned and self._instance is not None and self._keep(self._instance)
+            if not kept:
+                engine.steps.end(base)
             self._cpu_ns = slot.cpu_ns
             self._memory_bytes = slot.memory_bytes
             if engine.fuel:
                 self._fuel = slot.fuel
             call.slot, call.base = guest.NOWHERE, 0
-            engine.give_slot(slot, base)
+            if not kept:
+                engine.give_slot(slot, base)
             engine.suspended.discard(self)
-            engine.held_bytes -= self._held_bytes
+            engine.suspended_bytes -= self._held_bytes
         if call.console is not None:
             wasi.flush_console(call)
         if call.lines is not None:
             self._deliver_lines()
         if call.lines_left < 0:
             self._log("warning", f"{-call.lines_left} log lines were dropped")
+
+    def _keep(self, instance: Instance) -> bool:
+        """Keep the instance for another call of its actor, if that may be."""
+        engine = self._engine
+        if engine.closed or self._instances is None:
+            return False
+        if not self._instances.keep(instance, self._guest.memory_size()):
+            return False
+        engine.steps.rest(instance.base)
+        # Or it would live as long as the instance.
+        instance.slot.host_response = None
+        engine.keep_slot()
+        return True
 
 
 def _discard(awaiting: Awaitable[bytes]) -> None:

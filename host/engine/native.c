@@ -137,10 +137,9 @@ EXPORTED int lattice_run(struct slot *slot, const struct program *program, int c
   }
 }
 
-/* Make the store and the instance, and run. Limits of 0 are not set. */
-EXPORTED int lattice_start(struct slot *slot, const struct program *program, uint64_t memory_bytes_max,
-                           uint64_t table_elements_max, uint64_t fuel, const uint8_t *operation,
-                           uint64_t operation_bytes, const uint8_t *payload, uint64_t payload_bytes) {
+/* Have the slot say what one call brings, and nothing of the one before. */
+static void prepare(struct slot *slot, const uint8_t *operation, uint64_t operation_bytes, const uint8_t *payload,
+                    uint64_t payload_bytes) {
   slot->trap = slot->error = NULL;
   slot->phase = slot->cpu_ns = slot->memory_bytes = 0;
   slot->requested = slot->responded = slot->calling = slot->host_responded = 0;
@@ -148,18 +147,49 @@ EXPORTED int lattice_start(struct slot *slot, const struct program *program, uin
   slot->operation_bytes = operation_bytes;
   slot->payload = payload;
   slot->payload_bytes = payload_bytes;
+}
+
+static void allow(struct slot *slot, uint64_t fuel) {
+  library.set_epoch_deadline(slot->context, 1);
+  slot->fuel = fuel;
+  if (fuel)
+    library.set_fuel(slot->context, fuel);
+}
+
+/* Make the store and the instance, and run. Limits of 0 are not set. */
+EXPORTED int lattice_start(struct slot *slot, const struct program *program, uint64_t memory_bytes_max,
+                           uint64_t table_elements_max, uint64_t fuel, const uint8_t *operation,
+                           uint64_t operation_bytes, const uint8_t *payload, uint64_t payload_bytes) {
+  prepare(slot, operation, operation_bytes, payload, payload_bytes);
   slot->store = library.store_new(program->engine, slot, NULL);
   slot->context = library.store_context(slot->store);
   if (memory_bytes_max)
     library.store_limiter(slot->store, (int64_t)memory_bytes_max, (int64_t)table_elements_max, 1, 1, 1);
-  library.set_epoch_deadline(slot->context, 1);
   library.yield_on_epoch(slot->context, 1);
-  slot->fuel = fuel;
-  if (fuel)
-    library.set_fuel(slot->context, fuel);
+  allow(slot, fuel);
   slot->future = library.instantiate_async(program->module, slot->context, slot->instance, &slot->trap,
                                            &slot->error);
   return lattice_run(slot, program, CLOCK_MONOTONIC);
+}
+
+/* Run another call on the instance of one that returned. */
+EXPORTED int lattice_again(struct slot *slot, const struct program *program, uint64_t fuel, const uint8_t *operation,
+                           uint64_t operation_bytes, const uint8_t *payload, uint64_t payload_bytes) {
+  prepare(slot, operation, operation_bytes, payload, payload_bytes);
+  slot->phase = program->entries_count - 1;
+  allow(slot, fuel);
+  return lattice_run(slot, program, CLOCK_MONOTONIC);
+}
+
+/* Note what is left to know of a call that is over, and keep its instance. */
+EXPORTED void lattice_rest(struct slot *slot) {
+  if (slot->phase)
+    slot->memory_bytes = library.memory_size(slot->context, slot->memory.of);
+  if (slot->fuel) {
+    uint64_t left = 0;
+    library.get_fuel(slot->context, &left);
+    slot->fuel -= left;
+  }
 }
 
 /* Unwind the guest if it is not over, note what is left to know, and free it. Safe to call twice. */
@@ -170,13 +200,7 @@ EXPORTED void lattice_end(struct slot *slot) {
   }
   if (!slot->store)
     return;
-  if (slot->phase)
-    slot->memory_bytes = library.memory_size(slot->context, slot->memory.of);
-  if (slot->fuel) {
-    uint64_t left = 0;
-    library.get_fuel(slot->context, &left);
-    slot->fuel -= left;
-  }
+  lattice_rest(slot);
   library.store_delete(slot->store);
   slot->store = slot->context = NULL;
 }

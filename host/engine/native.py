@@ -72,14 +72,20 @@ class Native:
         addresses = [ffi.symbol(name) for name in FUNCTIONS]
         addresses += [_address(delegates[name]) for name in DELEGATES]
         library.lattice_init(ctypes.byref(_Library(*addresses)), c_uint64(name_bytes_max))
-        start, run, end = library.lattice_start, library.lattice_run, brief.lattice_end
+        start, again, run = library.lattice_start, library.lattice_again, library.lattice_run
+        rest, end = brief.lattice_rest, brief.lattice_end
         start.argtypes = (
             *(c_void_p, c_void_p, c_uint64, c_uint64, c_uint64),
             *(c_char_p, c_uint64, c_char_p, c_uint64),
         )
+        again.argtypes = (
+            *(c_void_p, c_void_p, c_uint64),
+            *(c_char_p, c_uint64, c_char_p, c_uint64),
+        )
         run.argtypes = (c_void_p, c_void_p, c_int)
+        rest.argtypes, rest.restype = (c_void_p,), None
         end.argtypes, end.restype = (c_void_p,), None
-        self.steps = Steps(start, run, end)
+        self.steps = Steps(start, again, run, rest, end)
         self.callbacks = {
             name: c_void_p(_address(library[symbol])) for name, symbol in ANSWERED.items()
         }

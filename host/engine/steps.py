@@ -19,7 +19,9 @@ FAULT: Final = 2
 """A function trapped; ``run`` may go on with the next one once the slot is cleared of that."""
 
 Start = Callable[[Address, Address, int, int, int, bytes, int, bytes, int], int]
+Again = Callable[[Address, Address, int, bytes, int, bytes, int], int]
 Run = Callable[[Address, Address, int], int]
+Rest = Callable[[Address], None]
 End = Callable[[Address], None]
 
 
@@ -30,9 +32,14 @@ class Steps(NamedTuple):
     """Slot, program, limits of memory (bytes) and table (elements), fuel, operation and its
     length, payload and its length. Limits of 0 are not set; operation and payload must live until
     ``end``."""
+    again: Again
+    """Slot, program, fuel, operation and its length, payload and its length: the next call on the
+    instance in the slot, whose last one returned."""
     run: Run
     """Slot, program, clock to measure CPU time by: polls, and begins what follows, until it comes
     to one of the outcomes above."""
+    rest: Rest
+    """Slot: notes the figures of a call that returned; its instance stays."""
     end: End
     """Slot: unwinds the guest if need be and frees the store. Figures stay in the slot."""
 
@@ -49,23 +56,47 @@ def _start(
     payload_bytes: int,
 ) -> int:
     slot, what = ffi.Slot.from_address(base), ffi.Program.from_address(program)
-    slot.trap = slot.error = None
-    slot.phase = slot.cpu_ns = slot.memory_bytes = 0
-    slot.requested = slot.responded = slot.calling = slot.host_responded = 0
-    slot.operation_bytes, slot.payload_bytes = operation_bytes, payload_bytes
+    _prepare(slot, operation_bytes, payload_bytes)
     slot.store = store = ffi.store_new(what.engine, None, None)
     slot.context = context = ffi.store_context(store)
     if memory_bytes_max:
         ffi.store_limiter(store, memory_bytes_max, table_elements_max, 1, 1, 1)
-    ffi.set_epoch_deadline(context, 1)
     ffi.yield_on_epoch(context, 1)
-    slot.fuel = fuel
-    if fuel:
-        ffi.set_fuel(context, fuel)
+    _allow(slot, fuel)
     slot.future = ffi.instantiate_async(
         what.module, context, base + _INSTANCE, base + _TRAP, base + _ERROR
     )
     return _run(base, program, time.CLOCK_MONOTONIC)
+
+
+def _again(
+    base: Address,
+    program: Address,
+    fuel: int,
+    _operation: bytes,
+    operation_bytes: int,
+    _payload: bytes,
+    payload_bytes: int,
+) -> int:
+    slot = ffi.Slot.from_address(base)
+    _prepare(slot, operation_bytes, payload_bytes)
+    slot.phase = ffi.Program.from_address(program).entries_count - 1
+    _allow(slot, fuel)
+    return _run(base, program, time.CLOCK_MONOTONIC)
+
+
+def _prepare(slot: ffi.Slot, operation_bytes: int, payload_bytes: int) -> None:
+    slot.trap = slot.error = None
+    slot.phase = slot.cpu_ns = slot.memory_bytes = 0
+    slot.requested = slot.responded = slot.calling = slot.host_responded = 0
+    slot.operation_bytes, slot.payload_bytes = operation_bytes, payload_bytes
+
+
+def _allow(slot: ffi.Slot, fuel: int) -> None:
+    ffi.set_epoch_deadline(slot.context, 1)
+    slot.fuel = fuel
+    if fuel:
+        ffi.set_fuel(slot.context, fuel)
 
 
 def _run(base: Address, program: Address, clock: int) -> int:
@@ -106,6 +137,16 @@ def _run(base: Address, program: Address, clock: int) -> int:
         )
 
 
+def _rest(base: Address) -> None:
+    slot = ffi.Slot.from_address(base)
+    if slot.phase:
+        slot.memory_bytes = ffi.memory_size(slot.context, base + _MEMORY)
+    if slot.fuel:
+        given = slot.fuel
+        ffi.get_fuel(slot.context, base + _FUEL)
+        slot.fuel = given - slot.fuel
+
+
 def _end(base: Address) -> None:
     slot = ffi.Slot.from_address(base)
     if slot.future:
@@ -113,12 +154,7 @@ def _end(base: Address) -> None:
         slot.future = None
     if not slot.store:
         return
-    if slot.phase:
-        slot.memory_bytes = ffi.memory_size(slot.context, base + _MEMORY)
-    if slot.fuel:
-        given = slot.fuel
-        ffi.get_fuel(slot.context, base + _FUEL)
-        slot.fuel = given - slot.fuel
+    _rest(base)
     ffi.store_delete(slot.store)
     slot.store = slot.context = None
 
@@ -134,5 +170,5 @@ _ARGUMENTS = ffi.offset("argument_1_kind")
 _RESULT = ffi.offset("result_kind")
 _FUEL = ffi.offset("fuel")
 
-PYTHON = Steps(_start, _run, _end)
+PYTHON = Steps(_start, _again, _run, _rest, _end)
 """The form that needs nothing but the C API."""

@@ -82,13 +82,26 @@ class ControlClient:
         return sorted(hosts, key=lambda host: (host.friendly_name, host.id))
 
     async def inventory(self, host_id: str) -> control.HostInventory:
-        """What runs on a host.
+        """What runs on a host; as many requests as it takes.
 
         Raises:
             NotFound: no host of that id answers.
         """
-        message = await self._ask_host(host_id, "host", "get")
-        return _response(control.HostInventory, message)
+        page = control.InventoryPage()
+        inventory: control.HostInventory | None = None
+        for _ in range(PAGES_MAX):
+            reply = _accepted(await self._ask_host(host_id, "host", "get", page))
+            part = _validated(TypeAdapter(control.HostInventory), reply.response)
+            if inventory is None:
+                inventory = part
+            else:
+                inventory.components.extend(part.components)
+            # A 1.x host sends all that it has at once.
+            if reply.next is None or not part.components:
+                break
+            page = control.InventoryPage(after=part.components[-1].id)
+        assert inventory is not None, "there is a first page"
+        return inventory
 
     async def stop_host(self, host_id: str, *, timeout_ms: int | None = None) -> None:
         """Have a host drain and end; ``timeout_ms`` bounds the wait for running calls.

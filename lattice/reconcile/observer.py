@@ -62,6 +62,13 @@ WATCH_S = 0.25
 EXPECT_S = 1.5
 """A host that was told to change something is read again after so long: its event may be lost."""
 
+LARGE_HOST = 500
+"""Actors from which on a host is not read again the moment that something changes there."""
+
+READ_S_PER_ACTOR = 0.0002
+"""Pause between two readings of such a host, for each of its actors: ten times what reading takes.
+One on which ten thousand are started, one after the other, would be read without end."""
+
 FIND_S = 1.0
 """How long hosts may take to answer the first call; later ones are found by their beats."""
 
@@ -210,6 +217,15 @@ class Observer:
             self._queued.add(host_id)
             self._queue.put_nowait(host_id)
 
+    def _refresh_soon(self, host: _Host) -> None:
+        """Read a host now, or if it is large and was just read, a little later."""
+        actors = len(host.inventory.components) if host.inventory else 0
+        due = host.asked_at + actors * READ_S_PER_ACTOR
+        if actors < LARGE_HOST or due <= _now():
+            self.refresh(host.id)
+        else:
+            host.read_at = min(host.read_at, due)
+
     def refresh_all(self) -> None:
         """Something may have been missed."""
         for host_id in self._hosts:
@@ -261,7 +277,7 @@ class Observer:
             self._note_health(host, data.get("provider_id"), HEALTH[name])
         self._note_failure(name, source, data)
         if name in READS_AGAIN:
-            self.refresh(source)
+            self._refresh_soon(host)
 
     def _note_health(self, host: _Host, provider: object, healthy: bool) -> None:
         # Of what does not run there nothing is kept: anybody may publish.

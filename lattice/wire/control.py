@@ -6,7 +6,7 @@ absent optional ones omitted on the way out, as its own client does. Fields stan
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -113,6 +113,13 @@ class LinkPage(Wire):
     """``Link.order`` of the last one of the page before."""
 
 
+class InventoryPage(Wire):
+    """Body of a request for an inventory that takes components page by page; as ``LinkPage``."""
+
+    after: str = ""
+    """Id of the last component of the page before."""
+
+
 class Throttling(Wire):
     """Why and for how long a component that keeps trapping is not called; our own."""
 
@@ -176,6 +183,24 @@ class HostInventory(Wire):
     version: str
     uptime_human: str
     uptime_seconds: int
+
+    def part(self, bytes_max: int, *, after: str = "") -> tuple[Self, bool]:
+        """As many components behind that id as have room, by id, and whether there are more.
+
+        At least one, and with the first of them the providers.
+        """
+        rest = sorted(
+            (each for each in self.components if each.id > after), key=lambda each: each.id
+        )
+        taken: list[ComponentDescription] = []
+        for each in rest:
+            bytes_max -= len(each.model_dump_json())
+            if taken and bytes_max < 0:
+                break
+            taken.append(each)
+        providers = [] if after else self.providers
+        part = self.model_copy(update={"components": taken, "providers": providers})
+        return part, len(taken) < len(rest)
 
 
 class StopHost(Wire):
@@ -337,6 +362,17 @@ def accepted(response: object = None, message: str = "") -> bytes:
     reply: dict[str, Any] = {"success": True, "message": message}
     if response is not None:
         reply["response"] = response
+    return json.dumps(reply, separators=(",", ":")).encode()
+
+
+def list_inventory(inventory: HostInventory, page: InventoryPage | None = None) -> bytes:
+    """Encode a reply with an inventory: in one, or one page and where it goes on."""
+    if page is None:
+        return accepted(inventory.to_json())
+    part, goes_on = inventory.part(limits.INVENTORY_BYTES, after=page.after)
+    reply = {"success": True, "message": "", "response": part.to_json()}
+    if goes_on:
+        reply["next"] = part.components[-1].id
     return json.dumps(reply, separators=(",", ":")).encode()
 
 

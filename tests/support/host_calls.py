@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from host.engine import CallLimits, Execution, Module
+from host.engine import CallLimits, Execution, Instances, Module
 
 Request = tuple[str, str, str, bytes]
 Answer = Callable[[Request], bytes | Awaitable[bytes]]
@@ -43,6 +43,7 @@ def execution(
     host: Host | None = None,
     limits: CallLimits | None = None,
     timeout_s: float = PATIENCE_S,
+    instances: Instances | None = None,
 ) -> Execution:
     """Prepare a call; only what matters to the test need be said."""
     return Execution(
@@ -52,6 +53,7 @@ def execution(
         payload=payload,
         limits=limits or CallLimits(),
         deadline=now_s() + timeout_s,
+        instances=instances,
     )
 
 
