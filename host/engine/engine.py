@@ -199,6 +199,8 @@ class Engine:
         self._cache = _open_cache(settings)
         self.idle = IdleInstances(bytes_max=settings.reuse_bytes_max, drop=self._drop_instance)
         self.reused = 0
+        self._slots_made = 0
+        self._responses = ffi.Pages(self.instances_max)
         self._slots: list[tuple[ffi.Slot, int]] = []
         self._modules: weakref.WeakValueDictionary[str, Module] = weakref.WeakValueDictionary()
         self._loading: dict[str, asyncio.Future[Module]] = {}
@@ -349,13 +351,16 @@ class Engine:
 
     def take_slot(self) -> tuple[ffi.Slot, int]:
         """Give memory for one call, with its address, and count the call."""
-        if len(self.idle) and self.running + len(self.idle) >= self.instances_max:
+        idle = self.idle.owners
+        if idle and self.running + len(idle) >= self.instances_max:
             self.idle.drop_oldest()
         self.running += 1
         self._calls += 1
         if self._slots:
             return self._slots.pop()
         slot = ffi.Slot()
+        slot.response = self._responses.address(self._slots_made)
+        self._slots_made += 1
         return slot, ctypes.addressof(slot)
 
     def give_slot(self, slot: ffi.Slot, base: int) -> None:
@@ -643,7 +648,7 @@ def _instances_that_fit(settings: EngineSettings) -> int:
     It must be known before: an engine that cannot reserve its pool aborts the process.
     """
     asked = settings.instances_max
-    ceiling = max(1, (_map_count_max() - MAPS_RESERVED) // MAPS_PER_INSTANCE)
+    ceiling = instances_ceiling()
     fit = min(asked, ceiling)
     per_instance = (
         RESERVATION_BYTES
@@ -664,6 +669,11 @@ def _instances_that_fit(settings: EngineSettings) -> int:
     else:
         log.info("pool of instances", instances_max=fit, map_count_ceiling=ceiling)
     return fit
+
+
+def instances_ceiling() -> int:
+    """Instances for which ``vm.max_map_count`` has room."""
+    return max(1, (_map_count_max() - MAPS_RESERVED) // MAPS_PER_INSTANCE)
 
 
 def _map_count_max() -> int:

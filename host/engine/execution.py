@@ -291,7 +291,7 @@ class Execution:
             return errors.Overloaded(f"all {engine.instances_max} instances of the host are busy")
         if time.monotonic() >= self._deadline:
             return errors.Expired("the deadline passed before the call was executed")
-        if not self._module.is_loaded:
+        if not self._module.program_address:
             return errors.Overloaded("the actor's code was evicted and is not loaded again yet")
         needed, allowed = self._module.memory_bytes_min, self._guest.limits.memory_bytes
         if allowed > engine.memory_bytes_max:

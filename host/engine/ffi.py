@@ -22,7 +22,17 @@ Ownership rules of the C API that callers must keep:
 import ctypes
 import mmap
 from collections.abc import Callable, Sequence
-from ctypes import c_bool, c_char_p, c_int32, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    c_bool,
+    c_char,
+    c_char_p,
+    c_int32,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, ClassVar
@@ -49,8 +59,23 @@ class Continuation(ctypes.Structure):
     _fields_: ClassVar = [("callback", c_void_p), ("env", c_void_p), ("finalizer", c_void_p)]
 
 
+# Private, anonymous and not counted against the memory: how the library reserves its pool.
+_MAP_FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+
 RESPONSE_BYTES = 4096
-"""Room in a slot for a response; a larger one is copied on its own."""
+"""Room of a slot for a response: a page. A larger one is copied on its own."""
+
+
+class Pages:
+    """Memory by the page, which takes none until it is written to."""
+
+    def __init__(self, count: int) -> None:
+        self._map = mmap.mmap(-1, count * RESPONSE_BYTES, _MAP_FLAGS)
+        self._start = ctypes.addressof(c_char.from_buffer(self._map))
+
+    def address(self, number: int) -> Address:
+        """Where the page of that number is; valid as long as this object is."""
+        return self._start + number * RESPONSE_BYTES
 
 
 class Slot(ctypes.Structure):
@@ -98,7 +123,7 @@ class Slot(ctypes.Structure):
         ("host_response_bytes", c_uint64),
         ("host_responded", c_uint64),  # whether there is one that the guest has not taken
         ("memory_bytes", c_uint64),  # size of the memory at the call's end
-        ("response", c_uint8 * RESPONSE_BYTES),
+        ("response", c_void_p),  # a page outside: a call without response does not touch it
     ]
 
 
@@ -303,8 +328,6 @@ _error_delete = _bind(_brief, "wasmtime_error_delete", None, c_void_p)
 _bytes_delete = _bind(_brief, "wasm_byte_vec_delete", None, c_void_p)
 
 
-# Private, anonymous and not counted against the memory: how the library reserves its pool.
-_MAP_FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
 _libc = ctypes.CDLL(None)
 _mmap = _bind(
     _libc,

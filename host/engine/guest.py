@@ -180,7 +180,7 @@ class Guest:
 
     def take_response(self) -> None:
         """Copy the response out of the slot."""
-        self.response = ctypes.string_at(self.base + RESPONSE, self.slot.response_bytes)
+        self.response = ctypes.string_at(self.slot.response, self.slot.response_bytes)
 
     def give_response(self, response: bytes) -> None:
         """Put the answer to its host call where the guest can take it."""
@@ -218,7 +218,6 @@ def _outside(function: str, pointer: int, length: int, size: int) -> GuestFault:
 
 MEMORY_ITEM = ffi.offset("memory_kind")
 MEMORY = ffi.offset("memory")
-RESPONSE = ffi.offset("response")
 _COMPLETED = ffi.offset("completed")
 
 

@@ -50,7 +50,7 @@ struct slot {
   const uint8_t *host_response;
   uint64_t host_response_bytes, host_responded;
   uint64_t memory_bytes;
-  uint8_t response[RESPONSE_BYTES];
+  uint8_t *response; /* room for RESPONSE_BYTES, in pages that a call without response does not touch */
 };
 
 struct entry {

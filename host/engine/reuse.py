@@ -142,23 +142,24 @@ class IdleInstances:
         self._bytes_max = bytes_max
         self.drop = drop
         """Frees an instance that is not here any more."""
-        self._owners: OrderedDict[Instance, Instances] = OrderedDict()
+        self.owners: OrderedDict[Instance, Instances] = OrderedDict()
+        """Whose each of them is."""
         self.bytes = 0
         self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return len(self.owners)
 
     def note_idle(self, instance: Instance, owner: Instances) -> bool:
         """Count one in; false if there is no room for it, even without the older ones."""
         if instance.memory_bytes > self._bytes_max:
             return False
-        while self._owners and (
-            len(self._owners) >= limits.REUSE_IDLE_MAX
+        while self.owners and (
+            len(self.owners) >= limits.REUSE_IDLE_MAX
             or self.bytes + instance.memory_bytes > self._bytes_max
         ):
             self.drop_oldest()
-        self._owners[instance] = owner
+        self.owners[instance] = owner
         self.bytes += instance.memory_bytes
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._drop_expired)
@@ -166,27 +167,27 @@ class IdleInstances:
 
     def note_gone(self, instance: Instance) -> None:
         """Count one out."""
-        del self._owners[instance]
+        del self.owners[instance]
         self.bytes -= instance.memory_bytes
 
     def drop_idle(self, instance: Instance) -> None:
         """Drop one that is here."""
-        self._owners[instance].remove(instance)
+        self.owners[instance].remove(instance)
         self.note_gone(instance)
         self.drop(instance)
 
     def drop_oldest(self) -> None:
         """Make room for somebody else's."""
-        self.drop_idle(next(iter(self._owners)))
+        self.drop_idle(next(iter(self.owners)))
 
     def drop_of(self, module: Module) -> None:
         """Drop all of one module, whose code is to go."""
-        for instance in [each for each in self._owners if each.module is module]:
+        for instance in [each for each in self.owners if each.module is module]:
             self.drop_idle(instance)
 
     def clear(self) -> None:
         """Drop all."""
-        while self._owners:
+        while self.owners:
             self.drop_oldest()
         if self._sweep is not None:
             self._sweep.cancel()
@@ -194,8 +195,8 @@ class IdleInstances:
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
-        for instance in [each for each in self._owners if now >= each.expires_s]:
+        for instance in [each for each in self.owners if now >= each.expires_s]:
             self.drop_idle(instance)
         self._sweep = None
-        if self._owners:
+        if self.owners:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._drop_expired)

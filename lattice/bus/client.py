@@ -44,6 +44,7 @@ class SharedSubscription:
     """
 
     __slots__ = (
+        "__weakref__",
         "_callback",
         "_client",
         "_closed",

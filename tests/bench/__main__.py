@@ -7,10 +7,20 @@ import sys
 import uvloop
 
 from lattice import log
-from tests.bench import control_plane, engine, failover, http_actor, nats_echo, overload, report
+from tests.bench import (
+    control_plane,
+    engine,
+    failover,
+    http_actor,
+    idle,
+    nats_echo,
+    overload,
+    report,
+)
 
 PARTS = {
     "engine": engine.measure,
+    "idle": idle.measure,
     "nats": nats_echo.measure,
     "overload": overload.measure,
     "http": http_actor.measure,

@@ -270,6 +270,101 @@ class TestSubscriptions:
 
         assert (await bus.request(lattice_name, b"x", deadline=by(5))).data == b"fine"
 
+    async def test_shared_subscriptions_keep_the_order_of_each(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        seen: dict[str, list[bytes]] = {"a": [], "b": []}
+
+        async def note(message: Message) -> None:
+            seen[message.subject.rpartition(".")[2]].append(message.data)
+
+        for name in seen:
+            await bus.subscribe(f"{lattice_name}.{name}", note, shared=True)
+        sent = [b"%d" % n for n in range(100)]
+        for payload in sent:
+            for name in seen:
+                await bus.publish(f"{lattice_name}.{name}", payload)
+        await eventually(lambda: seen == {"a": sent, "b": sent})
+
+    async def test_draining_a_shared_subscription_hands_over_what_had_arrived(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        seen: list[bytes] = []
+
+        async def note(message: Message) -> None:
+            seen.append(message.data)
+
+        subscription = await bus.subscribe(lattice_name, note, shared=True)
+        for n in range(100):
+            await bus.publish(lattice_name, b"%d" % n)
+        await subscription.drain()
+        assert len(seen) == 100
+        await bus.publish(lattice_name, b"too late")
+        await bus.flush()
+        assert len(seen) == 100
+        await subscription.drain()
+
+    async def test_a_shared_subscription_that_was_ended_hears_nothing_more(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        seen: list[bytes] = []
+
+        async def note(message: Message) -> None:
+            seen.append(message.data)
+
+        subscription = await bus.subscribe(lattice_name, note, shared=True)
+        before = bus.statistics().subscriptions
+        await bus.publish(lattice_name, b"x")
+        await subscription.unsubscribe()
+        await subscription.unsubscribe()
+        await bus.flush()
+        assert seen == []
+        assert bus.statistics().subscriptions == before - 1
+
+    async def test_a_callback_that_fails_or_is_cancelled_does_not_end_shared_subscriptions(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        async def fail_first(message: Message) -> None:
+            if message.data == b"fail":
+                raise ValueError("no")
+            if message.data == b"cancel":
+                raise asyncio.CancelledError
+            await bus.publish(message.reply, b"fine")
+
+        await bus.subscribe(lattice_name, fail_first, shared=True)
+        await bus.publish(lattice_name, b"fail")
+        await bus.publish(lattice_name, b"cancel")
+        assert (await bus.request(lattice_name, b"x", deadline=by(5))).data == b"fine"
+
+    async def test_a_shared_subscription_holds_a_bounded_number_of_messages(
+        self, bus: Bus, lattice_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bus_client, "SUBSCRIPTION_MESSAGES_MAX", 3)
+        gate = asyncio.Event()
+        seen: list[bytes] = []
+
+        async def note(message: Message) -> None:
+            await gate.wait()
+            seen.append(message.data)
+
+        await bus.subscribe(lattice_name, note, shared=True)
+        for n in range(10):
+            await bus.publish(lattice_name, b"%d" % n)
+        await bus.flush()
+        gate.set()
+        await eventually(lambda: len(seen) + bus.statistics().dropped == 10)
+        assert bus.statistics().dropped_by_subject[lattice_name] >= 6
+
+    async def test_a_reconnection_restores_shared_subscriptions(
+        self, proxied: Bus, proxy: Proxy, bus: Bus, lattice_name: str
+    ) -> None:
+        await proxied.subscribe(lattice_name, echo(proxied), shared=True)
+        await proxied.flush()
+        proxy.drop()
+        await eventually(lambda: proxied.statistics().reconnects > 0 and proxied.is_connected)
+        await proxied.flush()
+        assert (await bus.request(lattice_name, b"x", deadline=by(5))).data == b"x"
+
     async def test_a_subscription_ended_while_disconnected_stays_ended(
         self, proxied: Bus, proxy: Proxy, bus: Bus, lattice_name: str
     ) -> None:

@@ -11,9 +11,9 @@ from tests.support.wat import actor
 
 CALLS = 10_000
 
-CALL_BYTES_MAX = 28 * 1024
+CALL_BYTES_MAX = 24 * 1024
 """Resident memory of a suspended call: its fiber's stack, a page of its memory, its store, and
-on our side the call, its task and the host call it waits for. About 24 KiB are usual."""
+on our side the call, its task and the host call it waits for. About 20 KiB are usual."""
 
 
 def resident_bytes() -> int:
