@@ -370,6 +370,7 @@ class Host:
         values = (
             ("running instances", engine.instances, engine.instances_max),
             ("idle instances", engine.idle, limits.REUSE_IDLE_MAX),
+            ("modules with code", engine.modules_loaded, engine.modules_loaded_max),
             ("bytes of compiled code", engine.code_bytes, engine.code_bytes_max),
             ("calls in the fullest mailbox", max(waiting, default=0), self._settings.mailbox_calls),
             ("requests of one connection", pending, limits.CALLS_PENDING_MAX),

@@ -160,6 +160,10 @@ REUSE_IDLE_MAX = 1_000
 REUSE_IDLE_BYTES = 512 * MIB
 """Their memory, or an eighth of what all instances may have, if that is less."""
 
+MODULES_LOADED = 4_000
+"""Modules whose code is in memory: each takes a few memory mappings and an open file, so that there
+are at most half as many as the process may have files open."""
+
 RELOAD_PAUSE_S = 0.5
 """After code could not be loaded again the next attempt is so much later; calls that come meanwhile
 hear the same error at once."""

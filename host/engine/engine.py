@@ -19,6 +19,7 @@ import faulthandler
 import functools
 import os
 import platform
+import resource
 import threading
 import time
 import weakref
@@ -59,8 +60,7 @@ HOST_STACK_BYTES_MIN = 64 * limits.KIB
 """Stack left to host functions below the guest's: an overflow there aborts the process."""
 
 CODE_BYTES_MIN = 32 * limits.KIB
-"""What a loaded module costs besides its code: tables, the image of its memory, its mappings. It
-bounds the number of small ones, each of which takes a few mappings and a file descriptor."""
+"""What a loaded module costs besides its code: tables, and the image of its memory."""
 
 EVICTED_SHARE = 1 / 16
 """So much of the bound is freed when code has to be evicted."""
@@ -137,6 +137,7 @@ class EngineStatistics:
     """Modules known now."""
     modules_loaded: int
     """Those of them whose code is in memory."""
+    modules_loaded_max: int
     code_bytes: int
     """How much memory that is."""
     code_bytes_max: int
@@ -173,6 +174,7 @@ class Engine:
         self.settings = settings
         self.instances_max = _instances_that_fit(settings)
         self.memory_bytes_max = settings.memory_bytes_max
+        self.modules_loaded_max = _modules_that_fit()
         self.fuel = settings.fuel
         self.turn_ns = int(settings.epoch_tick_s * 1e9 / 2)
         """How long a guest may go on on the loop's thread once it was interrupted there."""
@@ -310,6 +312,7 @@ class Engine:
             instances_max=self.instances_max,
             modules=len(self._modules),
             modules_loaded=self._modules_loaded,
+            modules_loaded_max=self.modules_loaded_max,
             code_bytes=self._code_bytes,
             code_bytes_max=self.settings.code_bytes_max,
             evicted=self._evicted,
@@ -481,7 +484,7 @@ class Engine:
         """Give a module its code, and evict that of others if it is too much together."""
         owner.attach(code)
         owner.last_used = self.polls
-        if self._code_bytes <= self.settings.code_bytes_max:
+        if self._has_room_for_code(1):
             return
         spared = self._modules_in_use() | {owner}
         others = [
@@ -490,11 +493,17 @@ class Engine:
             if each.is_loaded and not each.pins and each not in spared
         ]
         # Below the bound by a share, or the next one would have to sort them all again.
-        enough = self.settings.code_bytes_max * (1 - EVICTED_SHARE)
         for each in sorted(others, key=lambda other: other.last_used):
-            if self._code_bytes <= enough:
+            if self._has_room_for_code(1 - EVICTED_SHARE):
                 return
             self._drop_code(each)
+
+    def _has_room_for_code(self, share: float) -> bool:
+        """Whether the code that is loaded is within a share of its bounds."""
+        return (
+            self._code_bytes <= self.settings.code_bytes_max * share
+            and self._modules_loaded <= self.modules_loaded_max * share
+        )
 
     def _modules_in_use(self) -> set[Module]:
         # Those calls that end in their first slice do so before anything else can happen.
@@ -669,6 +678,11 @@ def _instances_that_fit(settings: EngineSettings) -> int:
     else:
         log.info("pool of instances", instances_max=fit, map_count_ceiling=ceiling)
     return fit
+
+
+def _modules_that_fit() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(limits.MODULES_LOADED, files // 2))
 
 
 def instances_ceiling() -> int:

@@ -152,6 +152,18 @@ async def test_beyond_the_bound_the_least_recently_used_go(tmp_path: Path) -> No
         engine.close()
 
 
+async def test_more_modules_than_the_process_may_have_files_for_are_served(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "modules_loaded_max", 2)
+    modules = [await engine.load(actor(name)) for name in NAMES]
+    assert engine.statistics().modules_loaded <= 2
+    for module in modules:
+        await engine.reload(module, never_fetched)
+        assert module.is_loaded
+    assert engine.statistics().modules_loaded <= 2
+
+
 async def test_code_goes_with_the_last_who_knows_its_module(engine: Engine) -> None:
     echo = await engine.load(actor("echo"))
     assert echo.code_bytes > 0
