@@ -139,7 +139,7 @@ largest. That of those that were called least recently is dropped, and loaded wh
 REUSE_CALLS = 1_000
 """Calls that a kept instance serves unless its actor says otherwise: what leaks, leaks so often."""
 
-REUSE_CALLS_MAX = 1_000_000
+REUSE_CALLS_MAX = 100_000
 """The most that an actor may say."""
 
 REUSE_S = 300.0

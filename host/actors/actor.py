@@ -292,7 +292,9 @@ class Actor:
 
     async def _load_again(self, module: Module) -> None:
         assert self._reload is not None, "only then it was begun"
-        failure: errors.LatticeError | None = errors.Cancelled("its code was being loaded")
+        failure: errors.LatticeError | None = errors.InternalError(
+            "loading failed by a bug; the host's log says why"
+        )
         try:
             await self._reload(self.id, module)
             failure = None

@@ -113,7 +113,7 @@ class Actors:
     @property
     def waiting(self) -> int:
         """Calls that wait in mailboxes, of all actors together."""
-        return sum(running.actor.statistics().waiting for running in self._running.values())
+        return self._slots.waiting
 
     def counted(self) -> list[tuple[Actor, Outward]]:
         """Who counts their calls: each actor, and those over its links."""

@@ -71,6 +71,8 @@ class Slots:
         self.kept = min(places // _KEPT_SHARE, limits.INSTANCES_KEPT)
         """Places for actors that run nothing."""
         self.taken = 0
+        self.waiting = 0
+        """Calls that wait, of all actors together."""
         self.waiting_bytes = 0
         self.waiting_bytes_max = waiting_bytes_max
         self.bytes_max = bytes_max
@@ -110,6 +112,7 @@ class Slots:
         """Count a call, with its payload's size, that waits for a place."""
         share.waiting += 1
         share.waiting_bytes += size
+        self.waiting += 1
         self.waiting_bytes += size
         if share.line is None:
             self._line_up(share)
@@ -118,6 +121,7 @@ class Slots:
         """Count a call out that waits no more, whatever the reason."""
         share.waiting -= 1
         share.waiting_bytes -= size
+        self.waiting -= 1
         self.waiting_bytes -= size
         if share.line is not None and not share.waiting:
             self._step_out(share)

@@ -248,6 +248,8 @@ class Engine:
         known = self._modules.get(digest)
         if known is not None and (known.is_loaded or await self._reload_cached(known)):
             return known
+        if self.closed:
+            raise errors.Draining("the engine is closed")
         loading = self._loading.get(digest)
         if loading is None:
             loading = self._loading[digest] = asyncio.get_running_loop().create_future()
@@ -431,7 +433,13 @@ class Engine:
         self.parked = False
 
     async def _reload_cached(self, evicted: Module) -> bool:
-        """Load code from the cache; false if it is not there. At once and once for all who ask."""
+        """Load code from the cache; false if it is not there. At once and once for all who ask.
+
+        Raises:
+            Draining: the engine is closed.
+        """
+        if self.closed:
+            raise errors.Draining("the engine is closed")
         reloading = self._reloading.get(evicted.digest)
         if reloading is None:
             reloading = asyncio.get_running_loop().create_future()
@@ -467,18 +475,20 @@ class Engine:
         work: asyncio.Future[Code | None],
     ) -> None:
         del self._reloading[evicted.digest]
-        if work.cancelled() or work.exception() is not None:
-            if not reloading.done():
-                reloading.set_result(False)
-            return
-        if (code := work.result()) is None:
-            reloading.set_result(False)
-        elif reloading.done() or evicted.is_loaded:
-            ffi.instance_pre_delete(code.pointer)
-        else:
-            self._attach(evicted, code)
-            self._reloaded += 1
-            reloading.set_result(True)
+        code = None
+        if not work.cancelled():
+            if (error := work.exception()) is not None:
+                log.error("code could not be read", digest=evicted.digest, exc_info=error)
+            else:
+                code = work.result()
+        if code is not None:
+            if self.closed or evicted.is_loaded:
+                ffi.instance_pre_delete(code.pointer)
+            else:
+                self._attach(evicted, code)
+                self._reloaded += 1
+        if not reloading.done():
+            reloading.set_result(evicted.is_loaded)
 
     def _attach(self, owner: Module, code: Code) -> None:
         """Give a module its code, and evict that of others if it is too much together."""

@@ -156,7 +156,7 @@ async def _reuse(engine: Engine) -> Row:
         medians = {}
         for name, instances in (
             ("fresh", None),
-            ("reuse", engine.instances(ReusePolicy(uses=10**6, age_s=600))),
+            ("reuse", engine.instances(ReusePolicy(uses=10**5, age_s=600))),
         ):
             times_us = []
             for _ in range(CALLS // 25):

@@ -120,7 +120,8 @@ async def scene(engine: Engine) -> AsyncIterator[Scene]:
     for task in scene.tasks:
         task.cancel()
     await asyncio.gather(*scene.tasks, return_exceptions=True)
-    assert (scene.slots.taken, scene.slots.waiting_bytes, scene.slots.held_bytes) == (0, 0, 0)
+    assert (scene.slots.taken, scene.slots.waiting) == (0, 0)
+    assert (scene.slots.waiting_bytes, scene.slots.held_bytes) == (0, 0)
     for actor in scene.actors:
         now = actor.statistics()
         assert (now.running, now.waiting) == (0, 0)

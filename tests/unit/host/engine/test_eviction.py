@@ -179,3 +179,35 @@ async def test_an_engine_that_is_closed_meanwhile_says_so(engine: Engine) -> Non
     engine.close()
     with pytest.raises(errors.Draining):
         await reload
+
+
+async def test_a_closed_engine_loads_nothing_again(engine: Engine) -> None:
+    echo = await evicted_echo(engine)
+    engine.close()
+    with pytest.raises(errors.Draining):
+        await engine.reload(echo, never_fetched)
+    with pytest.raises(errors.Draining):
+        await engine.load(actor("echo"))
+
+
+async def test_who_waits_for_code_that_somebody_else_compiled_meanwhile_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo = await evicted_echo(engine)
+    read = engine._read
+
+    def read_late(digest: str) -> object:
+        code = read(digest)
+        asyncio.run_coroutine_threadsafe(overtake(), loop).result()
+        return code
+
+    async def overtake() -> None:
+        code = read(echo.digest)
+        assert code is not None
+        engine._attach(echo, code)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(engine, "_read", read_late)
+    await engine.reload(echo, never_fetched)
+    assert await run(execution(echo, b"x")) == b"x"
+    assert engine.statistics().modules_loaded == 1
