@@ -220,8 +220,8 @@ class Observer:
     def _refresh_soon(self, host: _Host) -> None:
         """Read a host now, or if it is large and was just read, a little later."""
         actors = len(host.inventory.components) if host.inventory else 0
-        due = host.asked_at + actors * READ_S_PER_ACTOR
-        if actors < LARGE_HOST or due <= _now():
+        due = earliest_reading(host.asked_at, actors)
+        if due <= _now():
             self.refresh(host.id)
         else:
             host.read_at = min(host.read_at, due)
@@ -361,6 +361,11 @@ class Observer:
     @staticmethod
     def _provider_ids(host: _Host) -> set[str]:
         return {provider.id for provider in host.inventory.providers} if host.inventory else set()
+
+
+def earliest_reading(asked_at: float, actors: int) -> float:
+    """When a host may be read again because something changed there."""
+    return asked_at + actors * READ_S_PER_ACTOR if actors >= LARGE_HOST else asked_at
 
 
 def _observed(host: _Host, inventory: HostInventory) -> ObservedHost:
