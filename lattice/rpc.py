@@ -574,7 +574,9 @@ class Service:
         await self._rpc.receive(message, self._target_id, self._target, arrived, self._in_hand())
 
     async def _serve_plain(self, message: Message, arrived: float) -> None:
-        await self._rpc.receive_plain(message, self._target_id, self._target, arrived, self._in_hand())
+        await self._rpc.receive_plain(
+            message, self._target_id, self._target, arrived, self._in_hand()
+        )
 
 
 class Payloads:
