@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from time import perf_counter
 
 import pytest
 
+from lattice.aio import turns
 from lattice.aio.tasks import TaskGroup
 from lattice.aio.turns import Line, Turns
 
@@ -13,13 +13,14 @@ SLICE_S = 0.001
 
 
 class Work:
-    """Lines whose items burn a slice's worth of the processor each, so that each ends a slice."""
+    """Lines whose items take a slice each on a clock that nothing else moves."""
 
     def __init__(self) -> None:
         self.tasks = TaskGroup("test")
         self.turns = Turns(self.tasks, slice_s=SLICE_S)
         self.done: list[str] = []
         self.now = 0.0
+        self.clock_s = 1.0
         self.ages: list[float] = []
 
     def line(self, **bounds: float) -> Line[str]:
@@ -35,9 +36,7 @@ class Work:
 
     async def _do(self, item: str, arrived: float) -> None:
         self.ages.append(self.now - arrived)
-        ends = perf_counter() + SLICE_S
-        while perf_counter() < ends:
-            pass
+        self.clock_s += SLICE_S
         self.done.append(item)
         if item.startswith("fails"):
             raise RuntimeError(item)
@@ -46,8 +45,9 @@ class Work:
 
 
 @pytest.fixture
-async def work() -> AsyncIterator[Work]:
+async def work(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Work]:
     work = Work()
+    monkeypatch.setattr(turns, "perf_counter", lambda: work.clock_s)
     yield work
     await work.tasks.aclose()
 
