@@ -104,6 +104,8 @@ def _figures(actor: Actor, outward: Outward) -> ActorFigures:
         bytes_in=tally.bytes_in,
         bytes_out=tally.bytes_out,
         cpu_us=tally.cpu_us,
+        fuel=tally.fuel,
+        host_calls=tally.host_calls,
         memory_bytes=tally.memory_bytes,
         durations=tally.durations,
         queued=tally.queued,
@@ -127,5 +129,8 @@ def _links(outward: Outward) -> Iterable[LinkFigures]:
             target=target,
             calls=tally.calls,
             failures=tally.failures,
+            bytes_in=tally.bytes_in,
+            bytes_out=tally.bytes_out,
+            cpu_us=tally.cpu_us,
             durations=tally.durations,
         )

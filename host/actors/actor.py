@@ -495,9 +495,13 @@ class Actor:
         # What it has from here on is counted by the engine. No await before it runs.
         self._slots.promised_bytes -= waiting.promised_bytes
         waiting.unpin()
-        self.tally.queued.add((perf_counter_ns() - waiting.since_ns) // 1_000)
+        queue_us = (perf_counter_ns() - waiting.since_ns) // 1_000
+        self.tally.queued.add(queue_us)
         outcome = self._run(invocation)
-        return outcome if isinstance(outcome, Reply) else await outcome
+        reply = outcome if isinstance(outcome, Reply) else await outcome
+        assert reply.usage is not None
+        reply.usage.queue_us = queue_us
+        return reply
 
     def _leave(self) -> None:
         if self._slots.leave(self._share):

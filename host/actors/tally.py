@@ -20,6 +20,8 @@ class Tally:
         "cpu_us",
         "durations",
         "failed",
+        "fuel",
+        "host_calls",
         "memory_bytes",
         "queued",
         "refused",
@@ -40,6 +42,9 @@ class Tally:
         """Payloads of the calls that ran."""
         self.bytes_out = 0
         self.cpu_us = 0
+        self.fuel = 0
+        """Instructions, where the host counts them."""
+        self.host_calls = 0
         self.memory_bytes = 0
         """The most that one instance has had."""
         self.durations = Histogram()
@@ -53,6 +58,10 @@ class Tally:
         self.bytes_in += bytes_in
         self.bytes_out += bytes_out
         self.cpu_us += usage.cpu_us
+        if usage.fuel:
+            self.fuel += usage.fuel
+        if usage.host_calls:
+            self.host_calls += usage.host_calls
         if usage.memory_bytes > self.memory_bytes:  # noqa: PLR1730 - calling max costs more
             self.memory_bytes = usage.memory_bytes
         self.durations.add(duration_ns // 1_000)
@@ -70,6 +79,8 @@ class Tally:
         if usage is not None:
             self.bytes_in += bytes_in
             self.cpu_us += usage.cpu_us
+            self.fuel += usage.fuel or 0
+            self.host_calls += usage.host_calls
             self.memory_bytes = max(self.memory_bytes, usage.memory_bytes)
             self.durations.add(duration_ns // 1_000)
 

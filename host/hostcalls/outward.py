@@ -26,12 +26,18 @@ LinkKey = tuple[str, str, str]
 class LinkTally:
     """What the calls over one link came to; counts only, which only grow."""
 
-    __slots__ = ("calls", "durations", "failures")
+    __slots__ = ("bytes_in", "bytes_out", "calls", "cpu_us", "durations", "failures")
 
     def __init__(self) -> None:
         self.calls = 0
         """Those that have ended."""
         self.failures = 0
+        self.bytes_in = 0
+        """Payloads of the answers."""
+        self.bytes_out = 0
+        """Payloads of the calls."""
+        self.cpu_us = 0
+        """What they cost at the target, where that says so: providers do not."""
         self.durations = Histogram()
         """Microseconds, of all of them."""
 
@@ -138,7 +144,11 @@ class GuestCalls:
             raise
         finally:
             tally.calls += 1
+            tally.bytes_out += len(payload)
             tally.durations.add((perf_counter_ns() - began_ns) // 1_000)
+        tally.bytes_in += len(reply.payload)
+        if reply.usage is not None:
+            tally.cpu_us += reply.usage.cpu_us
         return reply.payload
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -174,8 +174,7 @@ def call_result(reply: Reply, decoding: Decoding, *, raw: bool) -> Result:
         )
     usage = None
     if (used := reply.usage) is not None:
-        # What the answer carried; host calls are counted on the actor's host only.
-        usage = {"cpu_us": used.cpu_us, "fuel": used.fuel, "memory_bytes": used.memory_bytes}
+        usage = asdict(used)
     return Result(
         fields={"payload": shown.value, "encoding": shown.encoding.value, "usage": usage},
         text=[shown.text.removesuffix("\n")] if shown.text else [],

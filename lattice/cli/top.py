@@ -22,6 +22,7 @@ from lattice.control import figures
 from lattice.control.figures import Change, FiguresClient
 from lattice.wire.control import uptime_human
 from lattice.wire.figures import ActorFigures, HostFigures
+from lattice.wire.histogram import Histogram
 
 INTERVAL_S = 1.0
 
@@ -118,9 +119,13 @@ class Component:
         """CPU seconds per second: 1 is one whole core."""
         return _per_s(self.change.cpu_us / 1e6, self.over_s)
 
+    @property
+    def durations(self) -> Histogram:
+        """Those of late; all that there are of a component without calls of late."""
+        return self.change.durations if self.change.durations.total else self.figures.durations
+
     def quantile_us(self, share: float) -> int | None:
-        lately = self.change.durations.quantile(share)
-        return self.figures.durations.quantile(share) if lately is None else lately
+        return self.durations.quantile(share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,8 +297,7 @@ def _component_fields(component: Component) -> dict[str, Any]:
         "hosts": component.hosts,
         "calls_per_s": round(component.calls_per_s, 1),
         "failures_per_s": round(component.failures_per_s, 1),
-        "p50_us": component.quantile_us(0.5),
-        "p99_us": component.quantile_us(0.99),
+        **_spread_us(component.durations),
         "queued_p99_us": now.queued.quantile(0.99),
         "waiting": now.waiting,
         "running": now.running,
@@ -309,6 +313,8 @@ def _component_fields(component: Component) -> dict[str, Any]:
         "bytes_in": now.bytes_in,
         "bytes_out": now.bytes_out,
         "cpu_us": now.cpu_us,
+        "fuel": now.fuel,
+        "host_calls": now.host_calls,
         "links": [
             {
                 "name": link.name,
@@ -316,11 +322,24 @@ def _component_fields(component: Component) -> dict[str, Any]:
                 "target": link.target,
                 "calls": link.calls,
                 "failures": link.failures,
-                "p50_us": link.durations.quantile(0.5),
-                "p99_us": link.durations.quantile(0.99),
+                "bytes_in": link.bytes_in,
+                "bytes_out": link.bytes_out,
+                "cpu_us": link.cpu_us,
+                **_spread_us(link.durations),
             }
             for link in now.links
         ],
+    }
+
+
+def _spread_us(durations: Histogram) -> dict[str, float | None]:
+    mean = durations.mean
+    return {
+        "min_us": durations.least,
+        "avg_us": None if mean is None else round(mean, 1),
+        "p50_us": durations.quantile(0.5),
+        "p99_us": durations.quantile(0.99),
+        "max_us": durations.greatest,
     }
 
 

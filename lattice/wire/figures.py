@@ -53,6 +53,12 @@ class LinkFigures(_Figures):
     calls: Count
     failures: Count
     durations: Durations
+    bytes_in: Count = 0
+    """Payloads of the answers."""
+    bytes_out: Count = 0
+    """Payloads of the calls."""
+    cpu_us: Count = 0
+    """What the calls cost at the target, where that is an actor."""
 
 
 class ActorFigures(_Figures):
@@ -77,6 +83,9 @@ class ActorFigures(_Figures):
     bytes_in: Count = 0
     bytes_out: Count = 0
     cpu_us: Count = 0
+    fuel: Count = 0
+    """Instructions, roughly; 0 on hosts that do not count them."""
+    host_calls: Count = 0
     memory_bytes: Count = 0
     """The most that one instance has had."""
     durations: Durations = Field(default_factory=Histogram)
@@ -201,7 +210,11 @@ _SUMMED = (
     "bytes_in",
     "bytes_out",
     "cpu_us",
+    "fuel",
+    "host_calls",
 )
+
+_LINK_SUMMED = ("calls", "failures", "bytes_in", "bytes_out", "cpu_us")
 
 
 def _link_together(one: LinkFigures, other: LinkFigures) -> LinkFigures:
@@ -212,9 +225,8 @@ def _link_together(one: LinkFigures, other: LinkFigures) -> LinkFigures:
         name=one.name,
         interface=one.interface,
         target=one.target,
-        calls=one.calls + other.calls,
-        failures=one.failures + other.failures,
         durations=durations,
+        **{name: getattr(one, name) + getattr(other, name) for name in _LINK_SUMMED},
     )
 
 

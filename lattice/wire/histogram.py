@@ -68,6 +68,27 @@ class Histogram:
     def total(self) -> int:
         return sum(self._counts)
 
+    @property
+    def least(self) -> int | None:
+        """The smallest value, as far as its bucket tells; None of none."""
+        return next((bounds_of(b)[0] for b, count in enumerate(self._counts) if count), None)
+
+    @property
+    def greatest(self) -> int | None:
+        """The largest value, as far as its bucket tells; None of none."""
+        last = max((b for b, count in enumerate(self._counts) if count), default=None)
+        return None if last is None else bounds_of(last)[1]
+
+    @property
+    def mean(self) -> float | None:
+        """The average, give or take a sixteenth and usually much less; None of none.
+
+        From the buckets, as the others: a sum beside them would have to be kept on every call.
+        """
+        if not (total := self.total):
+            return None
+        return sum(count * sum(bounds_of(b)) / 2 for b, count in enumerate(self._counts)) / total
+
     def quantile(self, share: float) -> int | None:
         """The value below which that share of all lies, give or take a sixteenth; None of none."""
         wanted = max(1, round(share * self.total))

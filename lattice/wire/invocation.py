@@ -37,7 +37,9 @@ class Usage:
     memory_bytes: int = 0
     """Greatest size of the instance's memory."""
     host_calls: int = 0
-    """Calls it made; known on its host only."""
+    """Calls that the guest made to what is outside of it."""
+    queue_us: int = 0
+    """Microseconds that the call waited for an instance; 0 for one that ran at once."""
 
 
 @dataclass(slots=True)
@@ -149,6 +151,8 @@ def encode_reply(call_id: str, reply: Reply, *, ref: PayloadRef | None = None) -
             "cpu_us": usage.cpu_us,
             "fuel": usage.fuel,
             "mem": usage.memory_bytes,
+            "calls": usage.host_calls,
+            "queue_us": usage.queue_us,
         }
     return codec.pack(envelope)
 
@@ -207,6 +211,8 @@ def _reply(envelope: dict[Any, Any]) -> Reply:
             cpu_us=_optional(cost, "cpu_us", int) or 0,
             fuel=_optional(cost, "fuel", int),
             memory_bytes=_optional(cost, "mem", int) or 0,
+            host_calls=_optional(cost, "calls", int) or 0,
+            queue_us=_optional(cost, "queue_us", int) or 0,
         )
     return Reply(_optional(envelope, "msg", bytes) or b"", usage)
 

@@ -8,12 +8,13 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable
+from time import perf_counter_ns
 from typing import Protocol
 
 import structlog
 
 from lattice import errors, limits
-from lattice.wire.invocation import parse_key
+from lattice.wire.invocation import Reply, parse_key
 from providers.http_server import contract, cors, problems
 from providers.http_server.contract import Response
 from providers.http_server.listener import Receive, Scope, Send
@@ -40,7 +41,7 @@ class Caller(Protocol):
         link_name: str,
         key: str | None,
         trace: str | None,
-    ) -> Awaitable[bytes]: ...
+    ) -> Awaitable[Reply]: ...
 
 
 class Endpoint:
@@ -132,6 +133,7 @@ class Application:
             raise Refused(
                 503, errors.Overloaded(f"{endpoint.running} requests run over this link already")
             )
+        began_ns = perf_counter_ns()
         timeout_s = _timeout_s(settings, header)
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
         body = b""
@@ -142,7 +144,7 @@ class Application:
                 deadline = loop.time() + timeout_s
                 body = await self._read_body(receive, header, settings.body_bytes_max, deadline)
                 timeout_s = max(0.0, deadline - loop.time())
-            answer = await self._call(
+            reply = await self._call(
                 endpoint.target,
                 contract.INTERFACE,
                 contract.OPERATION,
@@ -155,7 +157,10 @@ class Application:
         finally:
             endpoint.running -= 1
             self._budget.held_bytes -= len(body)
-        return contract.decode_response(answer)
+        response = contract.decode_response(reply.payload)
+        if settings.server_timing:
+            response.headers.append((b"server-timing", _timing(reply, began_ns)))
+        return response
 
     async def _read_body(
         self, receive: Receive, header: Header, size_max: int, deadline: float
@@ -221,6 +226,19 @@ def _trace(header: Header) -> str | None:
     """Return the client's trace context, unless it is malformed (W3C Trace Context, 3.2)."""
     values = header.get("traceparent")
     return values[0] if values and _TRACE.fullmatch(values[0]) else None
+
+
+def _timing(reply: Reply, began_ns: int) -> bytes:
+    """What a call took, in milliseconds as W3C Server Timing has it.
+
+    ``total`` is from the request's headers to the actor's answer, with the way there and back;
+    ``cpu`` and ``queue`` are what the actor's host says.
+    """
+    total_ms = (perf_counter_ns() - began_ns) / 1e6
+    if (usage := reply.usage) is None:
+        return b"total;dur=%.3f" % total_ms
+    parts = usage.cpu_us / 1e3, usage.queue_us / 1e3, total_ms
+    return b"cpu;dur=%.3f, queue;dur=%.3f, total;dur=%.3f" % parts
 
 
 def _apply_policy(response: Response, settings: LinkSettings, header: Header) -> None:

@@ -188,7 +188,7 @@ class HttpServer(Provider):
     ) -> _Site:
         assert self._context is not None, "start comes first"
         tls = listener.tls_context(binding.tls) if binding.tls else None
-        application = Application(self._context.call, self._budget, table)
+        application = Application(self._context.call_for_reply, self._budget, table)
         port = binding.address.port
         beside = next((each for each in leaving if port and each.address.port == port), None)
         sock = listener.bind(binding.address, beside=beside)

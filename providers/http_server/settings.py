@@ -44,6 +44,7 @@ SHARED_KEYS = (
         "cache_control",
         "readonly_mode",
         "disable_keepalive",
+        "disable_server_timing",
         "timeout_ms",
         "max_body_bytes",
         "max_concurrent_requests",
@@ -119,6 +120,8 @@ class LinkSettings:
     readonly: bool = False
     keep_alive: bool = True
     """Whether a connection may carry another request after this one."""
+    server_timing: bool = True
+    """Whether responses tell what the call took."""
     timeout_s: float = limits.CALL_TIMEOUT_S
     """From the request's headers to the end of the actor's answer."""
     body_bytes_max: int = limits.HTTP_BODY_BYTES
@@ -176,6 +179,7 @@ def parse_link(
         cache_control=shared.cache_control,
         readonly=shared.readonly,
         keep_alive=shared.keep_alive,
+        server_timing=shared.server_timing,
         timeout_s=shared.timeout_s,
         body_bytes_max=shared.body_bytes_max,
         requests_max=shared.requests_max,
@@ -210,6 +214,7 @@ def _parse_shared(values: Mapping[str, str]) -> LinkSettings:
         cache_control=cache_control,
         readonly=_boolean(values, "readonly_mode"),
         keep_alive=not _boolean(values, "disable_keepalive"),
+        server_timing=not _boolean(values, "disable_server_timing"),
         timeout_s=timeout_ms / 1000,
         body_bytes_max=_integer(
             values, "max_body_bytes", limits.HTTP_BODY_BYTES, 0, limits.HTTP_BODY_BYTES_MAX

@@ -8,6 +8,7 @@ from lattice import limits
 from lattice.bus import Bus
 from lattice.names import Interface
 from lattice.rpc import Rpc
+from lattice.wire.invocation import Reply
 from lattice.wire.provider import Health, HostData
 from lattice.wire.provider import ResolvedLink as Link
 
@@ -69,6 +70,21 @@ class Context(Protocol):
         Raises:
             LatticeError: any of the list; see its ``executed`` for whether it had an effect.
         """
+        ...
+
+    async def call_for_reply(
+        self,
+        target: str,
+        interface: str,
+        operation: str,
+        payload: bytes,
+        *,
+        timeout_s: float = limits.CALL_TIMEOUT_S,
+        link_name: str = "default",
+        key: str | None = None,
+        trace: str | None = None,
+    ) -> Reply:
+        """As ``call``, with what the call cost beside the payload."""
         ...
 
 

@@ -91,7 +91,32 @@ class ProviderRuntime:
         trace: str | None = None,
     ) -> bytes:
         """Call an actor; see ``providers.sdk.Context``."""
-        reply = await self._rpc.call(
+        reply = await self.call_for_reply(
+            target,
+            interface,
+            operation,
+            payload,
+            timeout_s=timeout_s,
+            link_name=link_name,
+            key=key,
+            trace=trace,
+        )
+        return reply.payload
+
+    async def call_for_reply(
+        self,
+        target: str,
+        interface: str,
+        operation: str,
+        payload: bytes,
+        *,
+        timeout_s: float = limits.CALL_TIMEOUT_S,
+        link_name: str = "default",
+        key: str | None = None,
+        trace: str | None = None,
+    ) -> Reply:
+        """Call an actor; see ``providers.sdk.Context``."""
+        return await self._rpc.call(
             Invocation(
                 source=self.provider_id,
                 target=target,
@@ -104,7 +129,6 @@ class ProviderRuntime:
                 trace=trace,
             )
         )
-        return reply.payload
 
     async def start(self) -> None:
         """Start the provider, give it its links, and only then take calls.

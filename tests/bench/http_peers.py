@@ -13,12 +13,15 @@ import uvloop
 
 from lattice import log
 from lattice.wire import codec
+from lattice.wire.invocation import Reply
 from providers.http_server.provider import HttpServer
 from providers.sdk import Link
 
 BODY = b"GET /\n"
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", str(len(BODY)).encode())]
-ANSWER = codec.pack({"statusCode": 200, "header": {"content-type": ["text/plain"]}, "body": BODY})
+ANSWER = Reply(
+    codec.pack({"statusCode": 200, "header": {"content-type": ["text/plain"]}, "body": BODY})
+)
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -35,7 +38,7 @@ class Nobody:
     host_id = "bench"
     lattice = "bench"
 
-    async def call(self, *_arguments: Any, **_options: Any) -> bytes:
+    async def call_for_reply(self, *_arguments: Any, **_options: Any) -> Reply:
         return ANSWER
 
 

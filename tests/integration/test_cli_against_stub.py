@@ -594,7 +594,13 @@ async def test_a_call_as_json_says_what_it_cost(stub: Stub, echo: Echo) -> None:
         "success": True,
         "payload": {"a": [1, None]},
         "encoding": "msgpack",
-        "usage": {"cpu_us": 5, "fuel": None, "memory_bytes": 65536},
+        "usage": {
+            "cpu_us": 5,
+            "fuel": None,
+            "memory_bytes": 65536,
+            "host_calls": 0,
+            "queue_us": 0,
+        },
     }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -19,6 +20,7 @@ import uvloop
 from lattice import errors, limits
 from lattice.bus import Bus
 from lattice.wire import codec
+from lattice.wire.invocation import Reply, Usage
 from providers.http_server import listener
 from providers.http_server.problems import STATUS_BY_CODE
 from providers.http_server.provider import HttpServer
@@ -59,6 +61,7 @@ class FakeContext:
     """Answers calls in place of actors."""
 
     answer: Answer = hello
+    usage: Usage | None = None
     provider_id: str = "http"
     host_id: str = "N" + "A" * 55
     lattice: str = "default"
@@ -70,7 +73,7 @@ class FakeContext:
     def bus(self) -> Bus:
         raise NotImplementedError
 
-    async def call(
+    async def call_for_reply(
         self,
         target: str,
         interface: str,
@@ -81,14 +84,14 @@ class FakeContext:
         link_name: str = "default",
         key: str | None = None,
         trace: str | None = None,
-    ) -> bytes:
+    ) -> Reply:
         request = codec.unpack(payload)
         received = Received(target, interface, operation, request, timeout_s, link_name, key, trace)
         self.calls.append(received)
         self.running += 1
         try:
             async with asyncio.timeout(timeout_s):
-                return await self.answer(received)
+                return Reply(await self.answer(received), self.usage)
         except TimeoutError:
             raise errors.DeadlineExceeded("the actor took too long", at=self.host_id) from None
         except asyncio.CancelledError:
@@ -96,6 +99,9 @@ class FakeContext:
             raise
         finally:
             self.running -= 1
+
+    async def call(self, *arguments: Any, **options: Any) -> bytes:
+        return (await self.call_for_reply(*arguments, **options)).payload
 
 
 @dataclass
@@ -1026,6 +1032,35 @@ async def test_cache_control_is_added_where_the_actor_said_nothing(
 
     served.actor.answer = private
     assert (await client.get(served.url())).headers["cache-control"] == "private"
+
+
+async def test_a_response_says_what_the_call_took(
+    served: Served, client: httpx.AsyncClient
+) -> None:
+    served.actor.usage = Usage(cpu_us=1_234, queue_us=56_000)
+    await served.link()
+
+    timing = (await client.get(served.url())).headers["server-timing"]
+
+    assert re.fullmatch(r"cpu;dur=1\.234, queue;dur=56\.000, total;dur=\d+\.\d{3}", timing)
+
+
+async def test_what_a_call_took_is_the_whole_of_it_where_the_actor_says_nothing(
+    served: Served, client: httpx.AsyncClient
+) -> None:
+    await served.link()
+
+    timing = (await client.get(served.url())).headers["server-timing"]
+
+    assert re.fullmatch(r"total;dur=\d+\.\d{3}", timing)
+
+
+async def test_a_link_may_keep_to_itself_what_calls_take(
+    served: Served, client: httpx.AsyncClient
+) -> None:
+    await served.link(disable_server_timing="true")
+
+    assert "server-timing" not in (await client.get(served.url())).headers
 
 
 @pytest.fixture(scope="module")

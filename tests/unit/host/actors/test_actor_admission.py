@@ -154,6 +154,23 @@ async def test_waiting_calls_run_in_the_order_of_their_arrival(scene: Scene) -> 
     assert scene.order == payloads
 
 
+async def test_a_call_says_how_long_it_waited_and_how_often_it_called_out(scene: Scene) -> None:
+    actor = await scene.start(count=1)
+    scene.send(b"first")
+    scene.send(b"second")
+    await scene.answer(b"first")
+    await scene.answer(b"second")
+
+    first, second = [reply.usage for reply in await asyncio.gather(*scene.tasks)]
+
+    assert first is not None
+    assert second is not None
+    assert first.queue_us == 0
+    assert second.queue_us > 0
+    assert (first.host_calls, second.host_calls, actor.tally.host_calls) == (1, 1, 2)
+    assert actor.tally.queued.total == 1
+
+
 async def test_a_newcomer_does_not_overtake_a_call_that_waits(scene: Scene) -> None:
     actor = await scene.start(count=1)
     scene.send(b"first")

@@ -93,7 +93,13 @@ def test_the_json_form_has_the_payload_its_encoding_and_what_it_cost() -> None:
     assert result.fields == {
         "payload": "hi",
         "encoding": "text",
-        "usage": {"cpu_us": 12, "fuel": None, "memory_bytes": 65536},
+        "usage": {
+            "cpu_us": 12,
+            "fuel": None,
+            "memory_bytes": 65536,
+            "host_calls": 0,
+            "queue_us": 0,
+        },
     }
 
 

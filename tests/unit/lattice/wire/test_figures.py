@@ -35,6 +35,9 @@ def link(*, calls: int, target: str = "kv") -> LinkFigures:
         calls=calls,
         failures=1,
         durations=durations(calls),
+        bytes_in=calls * 10,
+        bytes_out=calls * 100,
+        cpu_us=calls * 1_000,
     )
 
 
@@ -45,6 +48,8 @@ def actor(actor_id: str, *, completed: int = 5, memory: int = 10) -> ActorFigure
         running=1,
         waiting=0,
         completed=completed,
+        fuel=completed * 7,
+        host_calls=completed * 2,
         memory_bytes=memory,
         durations=durations(*range(completed)),
         links=[link(calls=completed)],
@@ -81,12 +86,15 @@ def test_an_actors_figures_add_up_over_hosts() -> None:
 
     assert (both.completed, both.count, both.running) == (12, 4, 2)
     assert both.memory_bytes == 30
+    assert (both.fuel, both.host_calls) == (84, 24)
     assert both.durations == durations(*range(5), *range(7))
     assert [(part.target, part.calls, part.failures) for part in both.links] == [
         ("kv", 12, 2),
         ("other", 1, 1),
     ]
     assert both.links[0].durations == durations(5, 7)
+    merged = both.links[0]
+    assert (merged.bytes_in, merged.bytes_out, merged.cpu_us) == (120, 1_200, 12_000)
     assert one.durations == durations(*range(5)), "what was added up is not touched"
 
 

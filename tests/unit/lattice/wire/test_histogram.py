@@ -99,3 +99,20 @@ def test_a_histogram_crosses_the_wire_unchanged(of: list[int]) -> None:
 def test_nonsense_is_no_histogram(pairs: list[object]) -> None:
     with pytest.raises(errors.InvalidRequest):
         Histogram.from_pairs(pairs)
+
+
+@given(st.lists(values, min_size=1))
+def test_least_mean_and_greatest_are_told_to_a_bucket(of: list[int]) -> None:
+    result = counted(of)
+    least, mean, greatest = result.least, result.mean, result.greatest
+    assert least is not None
+    assert mean is not None
+    assert greatest is not None
+
+    assert least <= min(of) <= least * 9 / 8
+    assert greatest * 8 / 9 <= max(of) <= greatest
+    assert mean == pytest.approx(sum(of) / len(of), rel=1 / 14)
+
+
+def test_of_nothing_there_is_neither_least_nor_mean_nor_greatest() -> None:
+    assert (Histogram().least, Histogram().mean, Histogram().greatest) == (None, None, None)

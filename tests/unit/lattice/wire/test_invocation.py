@@ -45,7 +45,10 @@ REQUESTS: dict[str, tuple[Invocation, PayloadRef | None]] = {
 }
 REPLIES: dict[str, tuple[Reply, PayloadRef | None]] = {
     "reply": (Reply(b"\x01\x02"), None),
-    "reply_with_usage": (Reply(b"", Usage(cpu_us=120, memory_bytes=65536)), None),
+    "reply_with_usage": (
+        Reply(b"", Usage(cpu_us=120, memory_bytes=65536, host_calls=3, queue_us=40)),
+        None,
+    ),
     "reply_by_reference": (Reply(b""), PayloadRef(name="abc.1.a", size=2_000_000, digest="00ff")),
 }
 
@@ -84,6 +87,14 @@ def test_replies_are_encoded_and_decoded_as_published(name: str) -> None:
 
     assert invocation.encode_reply("abc.1", reply, ref=ref) == golden(name)
     assert invocation.decode_reply(golden(name)) == (reply, ref)
+
+
+def test_what_an_older_host_does_not_tell_of_a_call_is_nothing() -> None:
+    data = codec.pack({"v": 1, "id": "x", "msg": b"", "use": {"cpu_us": 3, "fuel": None, "mem": 9}})
+
+    reply, _ = invocation.decode_reply(data)
+
+    assert reply.usage == Usage(cpu_us=3, memory_bytes=9, host_calls=0, queue_us=0)
 
 
 def test_errors_are_encoded_and_decoded_as_published() -> None:
@@ -188,7 +199,20 @@ anything = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3) 
         anything
         | st.lists(anything)
         | st.dictionaries(
-            st.sampled_from(["name", "size", "digest", "code", "text", "cpu_us", "fuel", "mem"]),
+            st.sampled_from(
+                [
+                    "name",
+                    "size",
+                    "digest",
+                    "code",
+                    "text",
+                    "cpu_us",
+                    "fuel",
+                    "mem",
+                    "calls",
+                    "queue_us",
+                ]
+            ),
             anything,
         ),
     )

@@ -15,6 +15,7 @@ import pytest
 
 from lattice import errors, limits
 from lattice.bus import Bus
+from lattice.wire.invocation import Reply
 from providers.keyvalue.provider import KeyValue
 from providers.sdk import Call, Link
 from tests.support.nats_server import connected, nats_server
@@ -49,6 +50,9 @@ class FakeContext:
         key: str | None = None,
         trace: str | None = None,
     ) -> bytes:
+        raise NotImplementedError("this provider calls nobody")
+
+    async def call_for_reply(self, *_arguments: Any, **_options: Any) -> Reply:
         raise NotImplementedError("this provider calls nobody")
 
 
