@@ -71,7 +71,7 @@ async def measure() -> list[Row]:
     try:
         echo = await engine.load(actor("echo"))
         relay = await engine.load(actor("relay"))
-        rows = [*await _cold_calls(echo), await _host_call(relay), await _reuse(engine)]
+        rows = [await _reuse(engine)]
     finally:
         engine.close()
     for count in SUSPENDED:
@@ -97,53 +97,6 @@ def _execution(
         limits=LIMITS,
         deadline=time.monotonic() + 60,
         instances=instances,
-    )
-
-
-async def _cold_calls(module: Module) -> list[Row]:
-    """New instance, request and response, drop: one after the other."""
-    medians, tails = [], []
-    host = Nothing()
-    for _ in range(ROUNDS):
-        times_us = []
-        for _ in range(CALLS):
-            began = time.perf_counter_ns()
-            execution = _execution(module, host)
-            # False when the machine took the CPU away for longer than a tick.
-            response = execution.result() if execution.start() else await execution.finish()
-            times_us.append((time.perf_counter_ns() - began) / 1000)
-            assert response == PAYLOAD
-        medians.append(percentile(times_us, 0.5))
-        tails.append(percentile(times_us, 0.99))
-    meaning = f"{ROUNDS} rounds of {CALLS} calls, 100-byte echo on a fresh instance each"
-    return [
-        median_row(
-            medians, id="cold_call_p50", unit="us", goal=30, better="lower", against=meaning
-        ),
-        median_row(tails, id="cold_call_p99", unit="us", better="lower", against=meaning),
-    ]
-
-
-async def _host_call(module: Module) -> Row:
-    """As above, with one host call that suspends the guest and is answered by the loop."""
-    medians = []
-    for _ in range(ROUNDS):
-        times_us = []
-        for _ in range(CALLS // 5):
-            host = Hold()
-            host.release.set()
-            began = time.perf_counter_ns()
-            execution = _execution(module, host)
-            if not execution.start():
-                await execution.finish()
-            times_us.append((time.perf_counter_ns() - began) / 1000)
-        medians.append(percentile(times_us, 0.5))
-    return median_row(
-        medians,
-        id="suspending_call_p50",
-        unit="us",
-        better="lower",
-        against="a fresh instance that makes one host call, answered at once",
     )
 
 

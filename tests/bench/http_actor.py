@@ -1,53 +1,82 @@
-"""HTTP to an actor in the same host, against the same server answering without an actor."""
+"""HTTP to an actor in the same host: against workerd, and the same server without an actor."""
 
-import asyncio
-import socket
+import shutil
 import statistics
 import sys
-from contextlib import AsyncExitStack
-
-import httpx
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lattice.bus.server import NatsServer
-from lattice.wire import control
-from tests.bench.processes import child, host, wrk
-from tests.bench.report import Row, median_row
+from tests.bench import installed
+from tests.bench.processes import EXAMPLES, answering, child, free_port, host, wrk
+from tests.bench.report import Row, median_row, unmeasured
 
 ROUNDS = 5
 SECONDS = 2
 CONNECTIONS = 32
 PEERS = ("provider", "uvicorn")
+WORKERD = "workerd"
+SCRIPTS = Path(__file__).with_name("peers")
+
+WORKERD_ROW = {
+    "id": "http_actor_against_workerd",
+    "unit": "x",
+    "goal": 1.5,
+    "better": "higher",
+}
 
 
 async def measure() -> list[Row]:
     """Interleaved rounds, so that a slow moment of the machine hits all of them."""
-    ports = {name: _free_port() for name in (*PEERS, "actor")}
+    ports = {name: free_port() for name in (*PEERS, "actor")}
+    missing = ""
     async with AsyncExitStack() as stack:
         server = await NatsServer.start()
         stack.push_async_callback(server.aclose)
         for name in PEERS:
             command = (sys.executable, "-m", "tests.bench.http_peers", name, str(ports[name]))
             await stack.enter_async_context(child(*command))
+        try:
+            program = await installed.workerd()
+        except installed.MissingError as reason:
+            missing = str(reason)
+        else:
+            ports[WORKERD] = free_port()
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="lattice-bench-")))
+            await stack.enter_async_context(_workerd(program, folder, ports[WORKERD]))
         runner = await stack.enter_async_context(host(server.url, "bench"))
         await runner.start_actor("echo", count=CONNECTIONS * 2)
-        await runner.start_provider("lattice+builtin://http-server", "http")
-        await runner.client.put_config("bench", {"address": f"127.0.0.1:{ports['actor']}"})
-        await runner.client.put_link(
-            control.Link(
-                source_id="http",
-                target="echo",
-                wit_namespace="wasmcloud",
-                wit_package="httpserver",
-                source_config=["bench"],
-            )
-        )
+        await runner.serve_http("lattice+builtin://http-server", ports["actor"])
         rates: dict[str, list[float]] = {name: [] for name in ports}
         for port in ports.values():
-            await _wait_answering(_url(port))
+            await answering(_url(port))
         for _ in range(ROUNDS):
             for name, port in ports.items():
                 rates[name].append(await wrk(_url(port), connections=CONNECTIONS, seconds=SECONDS))
-    return _rows(rates)
+    return [_workerd_row(rates, missing), *_rows(rates)]
+
+
+def _workerd(program: Path, folder: Path, port: int) -> AbstractAsyncContextManager[object]:
+    """A Worker of the very module that our actor is."""
+    for name in ("worker.js", "worker.capnp"):
+        shutil.copy(SCRIPTS / name, folder)
+    shutil.copy(EXAMPLES / "echo" / "echo.wasm", folder)
+    return child(
+        str(program), "serve", f"--socket-addr=http=127.0.0.1:{port}", str(folder / "worker.capnp")
+    )
+
+
+def _workerd_row(rates: dict[str, list[float]], missing: str) -> Row:
+    if missing:
+        return unmeasured(missing, **WORKERD_ROW)
+    rate = statistics.median(rates[WORKERD])
+    return median_row(
+        [a / b for a, b in zip(rates["actor"], rates[WORKERD], strict=True)],
+        **WORKERD_ROW,
+        against="a Worker in workerd that makes an instance of the same module per request"
+        f" ({rate:.0f} requests/s)",
+    )
 
 
 def _rows(rates: dict[str, list[float]]) -> list[Row]:
@@ -83,20 +112,3 @@ def _rows(rates: dict[str, list[float]]) -> list[Row]:
 
 def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}/"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-async def _wait_answering(url: str) -> None:
-    async with asyncio.timeout(20), httpx.AsyncClient() as client:
-        while True:
-            try:
-                if (await client.get(url)).status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.05)

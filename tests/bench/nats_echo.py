@@ -71,9 +71,11 @@ async def measure() -> list[Row]:
     peer = "a bare nats-py echo responder on uvloop, same server, client and layout"
     return [
         median_row(
-            ratios, id="nats_echo_throughput", unit="x", goal=0.45, better="higher", against=peer
+            ratios, id="nats_echo_throughput", unit="x", goal=0.6, better="higher", against=peer
         ),
-        median_row(latency_ratios, id="nats_echo_p50", unit="x", better="lower", against=peer),
+        median_row(
+            latency_ratios, id="nats_echo_p50", unit="x", goal=1.25, better="lower", against=peer
+        ),
         median_row(
             rates,
             id="nats_echo_rate",

@@ -3,17 +3,20 @@
 import asyncio
 import os
 import re
-import shutil
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+
+import httpx
 
 from lattice import artefacts
 from lattice.aio import processes
 from lattice.bus import Bus, NatsSettings
 from lattice.control.client import ControlClient
 from lattice.wire import control
+from tests.bench import installed
 
 START_TIMEOUT_S = 20.0
 GRACE_S = 5.0
@@ -55,6 +58,20 @@ class BenchHost:
         assert event is not None
         assert event.name == "component_scaled", event.data
 
+    async def serve_http(self, reference: str, port: int) -> None:
+        """Have an HTTP server listen on a port, for the actor ``echo``."""
+        await self.start_provider(reference, "http")
+        await self.client.put_config("bench", {"address": f"127.0.0.1:{port}"})
+        await self.client.put_link(
+            control.Link(
+                source_id="http",
+                target="echo",
+                wit_namespace="wasmcloud",
+                wit_package="httpserver",
+                source_config=["bench"],
+            )
+        )
+
     async def start_provider(self, reference: str, provider_id: str) -> None:
         command = control.StartProvider(
             provider_id=provider_id, provider_ref=reference, host_id=self.id
@@ -84,14 +101,23 @@ async def host(nats_url: str, name: str) -> AsyncIterator[BenchHost]:
 
 
 async def wrk(url: str, *, connections: int, seconds: int) -> float:
-    """Requests per second that wrk gets out of a URL; every answer must be a success."""
+    """Requests per second that wrk gets out of a URL; every answer must be a success.
+
+    Raises:
+        MissingError: there is no wrk, and it can't be had.
+    """
+    program = await installed.wrk()
+    environment = dict(os.environ)
+    if program.libraries is not None:
+        environment["LD_LIBRARY_PATH"] = str(program.libraries)
     process = await asyncio.create_subprocess_exec(
-        find_wrk(),
+        program.path,
         "-t1",
         f"-c{connections}",
         f"-d{seconds}s",
         url,
         stdout=asyncio.subprocess.PIPE,
+        env=environment,
     )
     output = (await process.communicate())[0].decode()
     assert "Non-2xx" not in output, output
@@ -100,7 +126,23 @@ async def wrk(url: str, *, connections: int, seconds: int) -> float:
     return float(match[1])
 
 
-def find_wrk() -> str:
-    path = shutil.which("wrk")
-    assert path is not None, "the HTTP bench needs wrk: apt-get install wrk"
-    return path
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def answering(url: str) -> None:
+    """Wait until a URL answers with success.
+
+    Raises:
+        TimeoutError: it does not.
+    """
+    async with asyncio.timeout(START_TIMEOUT_S), httpx.AsyncClient() as client:
+        while True:
+            try:
+                if (await client.get(url)).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)

@@ -21,7 +21,8 @@ class Row:
     """One figure and what it is held against."""
 
     id: str
-    value: float
+    value: float | None
+    """None when it could not be measured here; ``against`` says why."""
     unit: str
     goal: float | None = None
     """None for a figure that is reported, not judged."""
@@ -33,7 +34,7 @@ class Row:
 
     @property
     def ok(self) -> bool | None:
-        if self.goal is None:
+        if self.goal is None or self.value is None:
             return None
         return self.value <= self.goal if self.better == "lower" else self.value >= self.goal
 
@@ -53,6 +54,16 @@ def median_row(values: Sequence[float], **fields: object) -> Row:
     )
 
 
+def unmeasured(reason: str, **fields: object) -> Row:
+    """A row that this machine can't have, so that it is missed."""
+    return Row(value=None, against=f"not measured: {reason}", **fields)  # type: ignore[arg-type]
+
+
+def steepness(costs: Sequence[float]) -> float:
+    """How far costs per unit are from flat: the largest as a multiple of the smallest."""
+    return max(costs) / max(min(costs), 1e-12)
+
+
 def machine() -> str:
     """What it was measured on, as the system describes itself."""
     model = next(
@@ -66,8 +77,11 @@ def machine() -> str:
     return f"{os.cpu_count()} x {model}, {platform.system()}, Python {platform.python_version()}"
 
 
-def publish(rows: Sequence[Row]) -> bool:
-    """Print the table and write the file; True when every goal was reached."""
+def publish(rows: Sequence[Row], *, complete: bool) -> bool:
+    """Print the table; True when every goal was reached.
+
+    Only a complete run becomes the file: its rows belong to one machine on one day.
+    """
     table = Table(title=machine(), title_justify="left")
     for column in ("id", "value", "unit", "goal", "ok", "spread"):
         table.add_column(
@@ -78,11 +92,15 @@ def publish(rows: Sequence[Row]) -> bool:
         goal = "" if row.goal is None else f"{sign} {row.goal:g}"
         verdict = {None: "", True: "yes", False: "NO"}[row.ok]
         spread = f"{row.spread[0]:g} … {row.spread[1]:g}" if row.spread else ""
-        table.add_row(row.id, f"{row.value:g}", row.unit, goal, verdict, spread)
+        table.add_row(
+            row.id, "-" if row.value is None else f"{row.value:g}", row.unit, goal, verdict, spread
+        )
     console = Console(width=max(100, Console().width))
     console.print(table)
     for row in rows:
         console.print(f"[bold]{row.id}[/bold]  {row.against}", highlight=False)
+    if not complete:
+        return all(row.ok is not False for row in rows)
     results = {
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
