@@ -55,7 +55,7 @@ MAY_IMPORT = {
 # One third-party library, one home, or as few as can be.
 HOMES = {
     "httpx": "lattice.registry.client",
-    "httptools": "providers.http_server.listener",
+    "httptools": "providers.http_server.listener lattice.cli.http_load",
     "msgpack": "lattice.wire",
     "nacl": "lattice.identity",
     "nats": "lattice.bus",

@@ -11,6 +11,7 @@ from lattice import __version__, errors
 from lattice.cli import (
     apps,
     artefacts,
+    bench,
     calls,
     claims,
     components,
@@ -128,6 +129,7 @@ def build() -> typer.Typer:
     components.register(start, scale, update, stop)
     providers.register(start, stop)
     calls.register(app, panel=ACT)
+    bench.register(app, panel=ACT)
     labels.register(app, panel=ACT)
 
     link = _group("Put, delete and list links.")

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -203,6 +204,25 @@ def progress(text: str) -> Iterator[Callable[[int, int], None]]:
             status.update(Text(visible(f"{text}: {share}")))
 
         yield show_progress
+
+
+Draw = Callable[[float, str], None]
+"""Shows the share that is done, and a few words beside it."""
+
+
+@contextmanager
+def progress_bar(text: str) -> Iterator[Draw]:
+    """Show a share of something as a bar, on a terminal only."""
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _share, _words: None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+    with Progress(
+        *columns, TextColumn("{task.fields[words]}", markup=False), console=console, transient=True
+    ) as bar:
+        task = bar.add_task(visible(text), total=1.0, words="")
+        yield lambda share, words: bar.update(task, completed=share, words=words)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -604,6 +604,40 @@ async def test_a_call_as_json_says_what_it_cost(stub: Stub, echo: Echo) -> None:
     }
 
 
+async def test_a_load_is_put_on_an_actor_and_what_it_bore_is_told(stub: Stub, echo: Echo) -> None:
+    outcome = await stub.run(
+        "bench", "echo", "Echo.Say", "--payload", "hi", "-n", "50", "-c", "4", "-o", "json"
+    )
+
+    assert (outcome.status, len(echo.invocations)) == (0, 50)
+    assert {invocation.payload for invocation in echo.invocations} == {b"hi"}
+    told = outcome.json
+    assert (told["success"], told["calls"], told["failed"], told["failures"]) == (True, 50, 0, {})
+    assert sum(line["calls"] for line in told["histogram"]) == 50
+    latency = told["latency_us"]
+    assert 0 < latency["min"] <= latency["p50"] <= latency["p99"] <= latency["max"]
+
+
+async def test_a_load_of_which_calls_fail_has_status_1_and_says_how(stub: Stub, echo: Echo) -> None:
+    outcome = await stub.run("bench", "echo", "Echo.Trap", "-n", "3")
+
+    assert outcome.status == 1
+    assert "actor_trapped  3" in outcome.output
+
+
+async def test_a_load_on_nobody_fails_with_the_code_of_that(stub: Stub) -> None:
+    outcome = await stub.run("bench", "nobody", "Echo.Say", "-n", "1", "-o", "json")
+
+    assert (outcome.status, outcome.json["failures"]) == (1, {"not_running": 1})
+
+
+async def test_a_load_on_an_actor_needs_an_operation(stub: Stub) -> None:
+    outcome = await stub.run("bench", "echo", "-n", "1")
+
+    assert outcome.status == 2
+    assert "which operation of echo?" in outcome.errors
+
+
 async def test_a_trap_comes_with_its_backtrace_and_its_host(stub: Stub, echo: Echo) -> None:
     outcome = await stub.run("call", "echo", "Echo.Trap")
 
