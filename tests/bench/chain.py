@@ -19,6 +19,7 @@ ROW = {"id": "http_chain_throughput", "unit": "x", "goal": 0.5, "better": "highe
 async def measure() -> list[Row]:
     """Interleaved rounds of both chains, on one NATS server."""
     try:
+        await installed.wrk()
         python = await installed.chain_python()
     except installed.MissingError as reason:
         return [unmeasured(str(reason), **ROW)]

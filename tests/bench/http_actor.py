@@ -31,6 +31,10 @@ async def measure() -> list[Row]:
     """Interleaved rounds, so that a slow moment of the machine hits all of them."""
     ports = {name: free_port() for name in (*PEERS, "actor")}
     missing = ""
+    try:
+        await installed.wrk()
+    except installed.MissingError as reason:
+        return [unmeasured(str(reason), **WORKERD_ROW)]
     async with AsyncExitStack() as stack:
         server = await NatsServer.start()
         stack.push_async_callback(server.aclose)

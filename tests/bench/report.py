@@ -13,7 +13,8 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-RESULTS = Path(__file__).with_name("results.json")
+from tests.support import performance_docs
+from tests.support.performance_docs import RESULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ def machine() -> str:
 def publish(rows: Sequence[Row], *, complete: bool) -> bool:
     """Print the table; True when every goal was reached.
 
-    Only a complete run becomes the file: its rows belong to one machine on one day.
+    Only a complete run becomes the file and the pages: their rows are of one machine on one day.
     """
     table = Table(title=machine(), title_justify="left")
     for column in ("id", "value", "unit", "goal", "ok", "spread"):
@@ -107,4 +108,5 @@ def publish(rows: Sequence[Row], *, complete: bool) -> bool:
         "rows": [asdict(row) | {"ok": row.ok} for row in rows],
     }
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    performance_docs.write()
     return all(row.ok is not False for row in rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lattice import errors, limits
 from lattice.errors import LatticeError
-from tests.support import command_reference
+from tests.support import command_reference, performance_docs
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -98,6 +98,7 @@ PAGES = {
     DOCS / "cli.md": render_cli,
     DOCS / "errors.md": render_errors,
     DOCS / "limits.md": render_limits,
+    **performance_docs.PAGES,
 }
 
 
@@ -116,4 +117,5 @@ def _spelled(name: str, value: float) -> str:
 
 if __name__ == "__main__":
     for page, render in PAGES.items():
+        page.parent.mkdir(exist_ok=True)
         page.write_text(render())
