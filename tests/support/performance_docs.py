@@ -24,6 +24,26 @@ METHOD = """\
 Each figure is the median of several rounds. What it is held against ran in the same run and on the
 same machine, in turn with it, so that a slow moment of the machine hits both."""
 
+HEAD = """\
+# Performance
+
+`make bench` measures all of this and writes this page. It installs what it compares with by itself:
+workerd from npm, FastAPI, uvicorn and nats-py from PyPI, wrk from Debian; a row whose peer can't be
+had says so. `make bench ARGS="calls http"` measures parts, and writes nothing.
+"""
+
+PLOTS = """
+![Each figure as a share of its goal](performance/goals.svg)
+
+![Figures as multiples of their peers'](performance/peers.svg)
+"""
+
+TAIL = """
+
+A goal that was missed is marked so; rows without one are for reading only. To put a load on
+something of yours, see `lattice bench` in [cli.md](cli.md).
+"""
+
 TITLES = {
     "cold_call_p50": "call on a fresh instance, p50",
     "cold_call_p99": "call on a fresh instance, p99",
@@ -67,7 +87,7 @@ HEADLINES = (
 )
 """Rows that the README has, as far as they were measured."""
 
-LABEL_PX, BAR_PX, VALUE_PX, ROW_PX = 260, 380, 110, 22
+LABEL_PX, BAR_PX, VALUE_PX, ROW_PX = 260, 360, 190, 22
 GOAL_SHARE_MAX = 2.0
 """Where bars of goals are cut off: twice the goal is missed by any measure."""
 
@@ -118,38 +138,9 @@ def section(measured: dict[str, Any]) -> str:
 
 def render_page() -> str:
     measured = results()
-    return "\n".join(
-        (
-            "# Performance",
-            "",
-            (
-                "`make bench` measures all of this and writes this page. It installs what it compares"
-                " with by itself: workerd"
-            ),
-            (
-                "from npm, FastAPI, uvicorn and nats-py from PyPI, wrk from Debian; a row whose peer"
-                " can't be had says so."
-            ),
-            '`make bench ARGS="calls http"` measures parts, and writes nothing.',
-            "",
-            f"Machine: {measured['machine']}. Date: {measured['date']}. {METHOD}".replace(
-                "\n", " "
-            ),
-            "",
-            "![Each figure as a share of its goal](performance/goals.svg)",
-            "",
-            "![Figures as multiples of their peers'](performance/peers.svg)",
-            "",
-            *_table(measured["rows"]),
-            "",
-            (
-                "A goal that was missed is marked so; rows without one are for reading only. To put a"
-                " load on something of yours,"
-            ),
-            "see `lattice bench` in [cli.md](cli.md).",
-            "",
-        )
-    )
+    where = f"Machine: {measured['machine']}. Date: {measured['date']}."
+    method = METHOD.replace("\n", " ")
+    return f"{HEAD}\n{where} {method}\n{PLOTS}\n" + "\n".join(_table(measured["rows"])) + TAIL
 
 
 def render_goals_plot() -> str:
@@ -215,13 +206,10 @@ def plot(title: str, bars: Sequence[Bar]) -> str:
     for number, bar in enumerate(bars, start=1):
         top, middle = number * ROW_PX + 4, number * ROW_PX + ROW_PX // 2
         span = f"{BAR_PX * bar.length / longest:.1f}"
-        lines += [
-            f'<text x="{LABEL_PX - 8}" y="{middle + 4}" text-anchor="end">{escape(bar.label)}</text>',
-            (
-                f'<rect x="{LABEL_PX}" y="{top}" width="{span}" height="{ROW_PX - 8}"'
-                f' fill="{bar.colour}"/>'
-            ),
-        ]
+        label = f'x="{LABEL_PX - 8}" y="{middle + 4}" text-anchor="end"'
+        box = f'x="{LABEL_PX}" y="{top}" width="{span}" height="{ROW_PX - 8}"'
+        lines.append(f"<text {label}>{escape(bar.label)}</text>")
+        lines.append(f'<rect {box} fill="{bar.colour}"/>')
         if bar.whisker:
             low, high = map(x, bar.whisker)
             lines.append(f'<path d="M{low} {middle}H{high}" stroke="#808080" stroke-width="2"/>')
@@ -230,9 +218,8 @@ def plot(title: str, bars: Sequence[Bar]) -> str:
                 f'<path d="M{x(bar.mark)} {top - 2}V{top + ROW_PX - 6}" stroke="#808080"'
                 ' stroke-width="2" stroke-dasharray="3 2"/>'
             )
-        lines.append(
-            f'<text x="{LABEL_PX + BAR_PX + 8}" y="{middle + 4}">{escape(bar.text)}</text>'
-        )
+        where = f'x="{LABEL_PX + BAR_PX + 8}" y="{middle + 4}"'
+        lines.append(f"<text {where}>{escape(bar.text)}</text>")
     return "\n".join((*lines, "</svg>", ""))
 
 

@@ -58,7 +58,7 @@ def test_a_plot_is_a_picture_with_a_bar_for_each_row() -> None:
     picture = ET.fromstring(performance_docs.plot("title", bars))
 
     bars_drawn = picture.findall("{http://www.w3.org/2000/svg}rect")
-    assert [bar.attrib["width"] for bar in bars_drawn] == ["253.3", "0.0"]
+    assert [bar.attrib["width"] for bar in bars_drawn] == ["240.0", "0.0"]
 
 
 def test_a_plot_of_nothing_is_a_picture_too() -> None:
