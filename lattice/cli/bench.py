@@ -61,7 +61,12 @@ async def bench(
     concurrency: Annotated[
         int,
         typer.Option(
-            "--concurrency", "-c", min=1, max=CONCURRENCY_MAX, help="Calls at a time, at most."
+            "--concurrency",
+            "-c",
+            min=1,
+            max=CONCURRENCY_MAX,
+            metavar="N",
+            help="Calls at a time, at most.",
         ),
     ] = CONCURRENCY,
     duration: Annotated[
@@ -76,7 +81,7 @@ async def bench(
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--count", "-n", min=1, help="How many calls.")
+        int | None, typer.Option("--count", "-n", min=1, metavar="N", help="How many calls.")
     ] = None,
     rate: Annotated[
         float | None,
