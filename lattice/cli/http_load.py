@@ -74,7 +74,7 @@ class HttpLoad:
             DeadlineExceeded: no answer in time.
             LatticeError: as the answer's ``Lattice-Error`` says; other errors by their status.
         """
-        connection = self._free.pop() if self._free else None
+        connection = self._take()
         try:
             async with asyncio.timeout(self._timeout_s):
                 if connection is None:
@@ -99,6 +99,15 @@ class HttpLoad:
     def close(self) -> None:
         while self._free:
             _drop(self._free.pop())
+
+    def _take(self) -> "_Connection | None":
+        while self._free:
+            connection = self._free.pop()
+            if not connection.is_over:
+                return connection
+            # The server closed it while nobody used it, which is its right.
+            _drop(connection)
+        return None
 
     async def _open(self) -> "_Connection":
         request = self._request
@@ -141,6 +150,10 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self.writer = writer
+
+    @property
+    def is_over(self) -> bool:
+        return self._reader.at_eof()
 
     async def exchange(self, request: Request) -> _Reply:
         """Send a request and read its answer.

@@ -686,6 +686,27 @@ async def test_ctrl_c_ends_a_waiting_command_quietly(stub: Stub) -> None:
     assert (process.returncode, output, complaints) == (130, b"", b"")
 
 
+async def test_ctrl_c_ends_a_load_and_tells_what_there_was_until_then(
+    stub: Stub, echo: Echo
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        command_line.LATTICE,
+        *("bench", "echo", "Echo.Say", "--duration", "600", "-o", "json"),
+        env=stub.environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await eventually(lambda: len(echo.invocations) > 100)
+
+    process.send_signal(signal.SIGINT)
+    output, complaints = await process.communicate()
+
+    assert (process.returncode, complaints) == (0, b"")
+    told = json.loads(output)
+    assert told["succeeded"] >= 50
+    assert told["failed"] == 0
+
+
 async def test_a_reader_that_goes_away_is_no_error_worth_a_word(stub: Stub) -> None:
     outcome = await command_line.run_shell(
         "lattice get links -o json | true", environment=stub.environment

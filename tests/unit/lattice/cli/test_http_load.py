@@ -8,6 +8,7 @@ import pytest
 
 from lattice import errors
 from lattice.cli.http_load import HttpLoad, Request
+from tests.support.eventually import eventually
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
@@ -82,6 +83,16 @@ async def test_an_answer_that_is_cut_short_is_a_failure() -> None:
     async with loading(Server(OK[:-1], closes=True)) as load:
         with pytest.raises(errors.Unavailable):
             await load.send()
+
+
+async def test_a_connection_that_was_closed_while_it_was_not_used_is_no_failure() -> None:
+    server = Server(OK, closes=True)
+    async with loading(server) as load:
+        await load.send()
+        await eventually(lambda: load._free[0].is_over)
+        await load.send()
+
+    assert server.connections == 2
 
 
 async def test_an_answer_to_head_ends_with_its_headers() -> None:
