@@ -64,6 +64,7 @@ TITLES = {
     "links_memory": "links, 10 to 1,000: memory",
     "nats_echo_throughput": "echo over NATS, throughput",
     "nats_echo_p50": "echo over NATS, p50",
+    "nats_echo_saturated_p50": "the same with 64 callers, p50",
     "nats_echo_rate": "echo over NATS, rate",
     "http_actor_against_workerd": "HTTP to an actor, against workerd",
     "http_actor_throughput": "HTTP to an actor, against none",
