@@ -1,4 +1,4 @@
-"""The engine alone, in this process: cold calls, and very many suspended ones."""
+"""The engine alone, in this process: kept instances, and very many suspended calls."""
 
 import asyncio
 import ctypes
@@ -69,8 +69,6 @@ class Hold:
 async def measure() -> list[Row]:
     engine = Engine(EngineSettings(instances_max=100))
     try:
-        echo = await engine.load(actor("echo"))
-        relay = await engine.load(actor("relay"))
         rows = [await _reuse(engine)]
     finally:
         engine.close()
