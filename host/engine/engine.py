@@ -32,6 +32,8 @@ import structlog
 
 from host.engine import ffi, module, native, steps, wapc, wasi
 from host.engine.cache import Cache, CacheUnusableError
+from host.engine.descriptors import Descriptors
+from host.engine.guest import Done, Work
 from host.engine.module import TABLE_ELEMENTS_MAX, Code, Linked, Module
 from host.engine.reuse import IdleInstances, Instance, Instances, ReusePolicy
 from lattice import errors, limits
@@ -55,6 +57,12 @@ GUARD_BYTES = 32 * limits.MIB
 """wasmtime's guard behind each memory, which covers the offsets that instructions add."""
 
 TABLE_ELEMENT_BYTES = 8
+
+FILE_THREADS = 4
+"""Threads for work on files: disks do a few things at a time, and a share that hangs holds one."""
+
+_Key = tuple[str, bool]
+"""A module's digest, and whether it is a program instead of an actor."""
 
 HOST_STACK_BYTES_MIN = 64 * limits.KIB
 """Stack left to host functions below the guest's: an overflow there aborts the process."""
@@ -204,9 +212,9 @@ class Engine:
         self._slots_made = 0
         self._responses = ffi.Pages(self.instances_max)
         self._slots: list[tuple[ffi.Slot, int]] = []
-        self._modules: weakref.WeakValueDictionary[str, Module] = weakref.WeakValueDictionary()
-        self._loading: dict[str, asyncio.Future[Module]] = {}
-        self._reloading: dict[str, asyncio.Future[bool]] = {}
+        self._modules: weakref.WeakValueDictionary[_Key, Module] = weakref.WeakValueDictionary()
+        self._loading: dict[_Key, asyncio.Future[Module]] = {}
+        self._reloading: dict[_Key, asyncio.Future[bool]] = {}
         self._code_bytes = self._modules_loaded = self._evicted = self._reloaded = 0
         self._calls = self._compiled = self._cache_hits = self._offloaded = self._busy = 0
         self._workers = concurrent.futures.ThreadPoolExecutor(
@@ -215,6 +223,9 @@ class Engine:
         self._compiler = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compiler")
         # Not the compiler's thread: a call that waits for evicted code must not wait for seconds.
         self._reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="code reader")
+        self._files = concurrent.futures.ThreadPoolExecutor(
+            FILE_THREADS, thread_name_prefix="files"
+        )
         self._wake = threading.Event()
         self._ticking = True
         self._ticker = threading.Thread(target=self._tick, name="epoch ticker", daemon=True)
@@ -229,8 +240,10 @@ class Engine:
         """Somewhere to keep the instances of one actor."""
         return Instances(self.idle, policy)
 
-    async def load(self, wasm: bytes) -> Module:
+    async def load(self, wasm: bytes, *, command: bool = False) -> Module:
         """Compile a module, or find it compiled; a module asked for twice is compiled once.
+
+        It is an actor, or with ``command`` a WASI program to be run once (``command.py``).
 
         Cancelling it leaves the compiler at work: it cannot be stopped, and what it makes is kept.
 
@@ -244,17 +257,17 @@ class Engine:
         if len(wasm) > self.settings.module_bytes_max:
             raise errors.PayloadTooLarge("the module", len(wasm), self.settings.module_bytes_max)
         module.check_header(wasm)
-        digest = module.digest_of(wasm)
-        known = self._modules.get(digest)
+        key = module.digest_of(wasm), command
+        known = self._modules.get(key)
         if known is not None and (known.is_loaded or await self._reload_cached(known)):
             return known
         if self.closed:
             raise errors.Draining("the engine is closed")
-        loading = self._loading.get(digest)
+        loading = self._loading.get(key)
         if loading is None:
-            loading = self._loading[digest] = asyncio.get_running_loop().create_future()
-            work = asyncio.wrap_future(self._compiler.submit(self._prepare, digest, wasm))
-            work.add_done_callback(functools.partial(self._linked, digest, loading))
+            loading = self._loading[key] = asyncio.get_running_loop().create_future()
+            work = asyncio.wrap_future(self._compiler.submit(self._prepare, *key, wasm))
+            work.add_done_callback(functools.partial(self._linked, key, loading))
             loading.add_done_callback(lambda _: work.cancel())
         timeout_s = self.settings.compile_timeout_s
         try:
@@ -341,6 +354,8 @@ class Engine:
         self.idle.clear()
         # Workers first: the ticker is what gets them out of their guests.
         self._workers.shutdown(wait=True, cancel_futures=True)
+        # What was abandoned just now still closes its files.
+        self._files.shutdown(wait=True)
         self._ticking = False
         self._wake.set()
         self._ticker.join()
@@ -396,6 +411,20 @@ class Engine:
             self.unpark()
         return self._workers.submit(slices)
 
+    def work(self, work: Work) -> asyncio.Future[Done]:
+        """Do what may block in a thread; cancelled in time, it is not begun."""
+        return asyncio.wrap_future(self._files.submit(work.perform))
+
+    def close_descriptors(self, descriptors: Descriptors) -> None:
+        """Close the files of a call that is over, in their turn."""
+        if not descriptors.may_block:
+            return
+        try:
+            self._files.submit(descriptors.close)
+        except RuntimeError:
+            # The threads are gone, and with them whatever could still be under way.
+            descriptors.close()
+
     def onload(self) -> None:
         """Count a guest out of the workers."""
         self._busy -= 1
@@ -440,10 +469,10 @@ class Engine:
         """
         if self.closed:
             raise errors.Draining("the engine is closed")
-        reloading = self._reloading.get(evicted.digest)
+        reloading = self._reloading.get(evicted.key)
         if reloading is None:
             reloading = asyncio.get_running_loop().create_future()
-            self._reloading[evicted.digest] = reloading
+            self._reloading[evicted.key] = reloading
             work = asyncio.wrap_future(self._reader.submit(self._read, evicted.digest))
             work.add_done_callback(functools.partial(self._read_code, evicted, reloading))
             reloading.add_done_callback(lambda _: work.cancel())
@@ -474,7 +503,7 @@ class Engine:
         reloading: asyncio.Future[bool],
         work: asyncio.Future[Code | None],
     ) -> None:
-        del self._reloading[evicted.digest]
+        del self._reloading[evicted.key]
         code = None
         if not work.cancelled():
             if (error := work.exception()) is not None:
@@ -524,7 +553,7 @@ class Engine:
         idle.detach()
         self._evicted += 1
 
-    def _prepare(self, digest: str, wasm: bytes) -> Linked:
+    def _prepare(self, digest: str, command: bool, wasm: bytes) -> Linked:
         """Compile, check and link; runs in the compiler's thread."""
         compiled = self._from_cache(digest)
         if compiled is None:
@@ -539,7 +568,7 @@ class Engine:
                 self._cache.put(digest, ffi.module_serialize(compiled))
         try:
             types = ffi.module_types(compiled)
-            module.check_types(types, self._known, self.settings.memory_bytes_max)
+            module.check_types(types, self._known, self.settings.memory_bytes_max, command=command)
             code = _code(self._linker, compiled)
         except ffi.LibraryError as error:
             raise errors.InvalidRequest(f"the module cannot be linked: {error}") from None
@@ -561,9 +590,9 @@ class Engine:
         return compiled
 
     def _linked(
-        self, digest: str, loading: asyncio.Future[Module], work: asyncio.Future[Linked]
+        self, key: _Key, loading: asyncio.Future[Module], work: asyncio.Future[Linked]
     ) -> None:
-        del self._loading[digest]
+        del self._loading[key]
         if work.cancelled():
             loading.cancel()
         elif (error := work.exception()) is not None:
@@ -573,10 +602,11 @@ class Engine:
                 loading.exception()
         else:
             size, types, code = work.result()
-            owner = self._modules.get(digest)
+            owner = self._modules.get(key)
             if owner is None:
-                owner = Module(self, digest=digest, size=size, types=types)
-                self._modules[digest] = owner
+                digest, command = key
+                owner = Module(self, digest=digest, size=size, types=types, command=command)
+                self._modules[key] = owner
             if owner.is_loaded:
                 ffi.instance_pre_delete(code.pointer)
             else:
@@ -651,6 +681,8 @@ def _open_cache(settings: EngineSettings) -> Cache | None:
         settings.fuel,
         settings.memory_bytes_max,
         settings.guest_stack_bytes,
+        # Compiled code carries the lines of its source.
+        "lines",
     )
     try:
         return Cache(

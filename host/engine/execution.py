@@ -28,8 +28,10 @@ from typing import Final
 import structlog
 
 from host.engine import guest, steps, traps, wapc, wasi
-from host.engine.guest import DEFAULT_LIMITS, CallLimits, Guest, HostCalls, Request
+from host.engine.descriptors import NOTHING, World
+from host.engine.guest import DEFAULT_LIMITS, CallLimits, Done, Guest, HostCalls, Request, Work
 from host.engine.module import TABLE_ELEMENTS_MAX, Module
+from host.engine.preview1 import SUCCESS
 from host.engine.reuse import Instance, Instances
 from lattice import errors, limits
 from lattice.wire.invocation import Usage
@@ -80,6 +82,7 @@ class Execution:
         operation: str,
         payload: bytes,
         limits: CallLimits = DEFAULT_LIMITS,
+        world: World = NOTHING,
         deadline: float,
         instances: Instances | None = None,
     ) -> None:
@@ -87,13 +90,13 @@ class Execution:
         self._module = module
         self._engine = module.engine
         self._host = host
-        self._guest = Guest(operation.encode(), payload, limits)
+        self._guest = Guest(operation.encode(), payload, limits, world)
         self._deadline = deadline
         self._instances = instances
         self._instance: Instance | None = None
         """The one it runs on, if that may be kept."""
         self._started = False
-        self._awaiting: Awaitable[bytes] | None = None
+        self._awaiting: Awaitable[bytes] | Awaitable[Done] | None = None
         self._driver: asyncio.Task[object] | None = None
         self._cancelled_driver = False
         self._stop = False
@@ -123,6 +126,15 @@ class Execution:
     @property
     def module(self) -> Module:
         return self._module
+
+    @property
+    def exit_code(self) -> int:
+        """The status that a program left with."""
+        return self._guest.exit_code or 0
+
+    def output(self, descriptor: int) -> bytes:
+        """What the guest wrote to a standard descriptor, if its world collects that."""
+        return bytes((self._guest.console or {}).get(descriptor, b""))
 
     def start(self) -> bool:
         """Instantiate and run the first slice here and now; true when the call has ended already.
@@ -353,17 +365,28 @@ class Execution:
         """End the call, which is over; true if only a program left through ``proc_exit(0)``."""
         call = self._guest
         if state == steps.DONE:
-            self._conclude(call.slot.result)
+            if self._module.command:
+                self._end_program()
+            else:
+                self._conclude(call.slot.result)
             return False
         begun = call.slot.phase
         left = begun > 0 and self._module.entries[begun - 1] == EXIT_PHASE
-        if not (left and call.exit_code == 0):
+        is_program = self._module.command and call.exit_code is not None
+        if not (left and (call.exit_code == 0 or is_program)):
             self._end(traps.explain(call.slot, call))
             return False
         traps.take(call.slot)
         call.fault = ""
+        if is_program:
+            self._end_program()
+            return False
         call.exit_code = None
         return True
+
+    def _end_program(self) -> None:
+        self._guest.response = b""
+        self._end(None)
 
     def _read_request(self) -> None:
         """Take the host call that was noted where the guest made it."""
@@ -387,10 +410,13 @@ class Execution:
         else:
             self._end(None)
 
-    def _serve(self, request: Request | float) -> bool:
+    def _serve(self, request: Request | Work | float) -> bool:
         """Begin the host call the guest waits for; true when it is over already."""
         if isinstance(request, float):
-            self._awaiting = asyncio.sleep(request, b"")
+            self._awaiting = asyncio.sleep(request, Done(SUCCESS))
+            return False
+        if isinstance(request, Work):
+            self._awaiting = self._engine.work(request)
             return False
         self._host_calls += 1
         try:
@@ -409,16 +435,18 @@ class Execution:
                 return False
         return True
 
-    def _answer(self, response: bytes) -> None:
+    def _answer(self, response: bytes | Done) -> None:
         # The host call may have abandoned its own call: then there is no guest to answer.
         if self._ended:
             return
         self._awaiting = None
-        slept = isinstance(self._guest.request, float)
-        if not slept:
+        if isinstance(response, Done):
+            if response.pieces:
+                self._guest.deliver(response.pieces)
+            guest.resume(self._guest, response.result)
+        else:
             self._guest.give_response(response)
-        # WASI's success is 0 where waPC's is 1.
-        guest.resume(self._guest, 0 if slept else 1)
+            guest.resume(self._guest, 1)
 
     def _answer_error(self, error: errors.LatticeError) -> None:
         if self._ended:
@@ -568,6 +596,8 @@ class Execution:
                 engine.give_slot(slot, base)
             engine.suspended.discard(self)
             engine.suspended_bytes -= self._held_bytes
+        if call.descriptors is not None:
+            engine.close_descriptors(call.descriptors)
         if call.console is not None:
             wasi.flush_console(call)
         if call.lines is not None:
@@ -589,7 +619,7 @@ class Execution:
         return True
 
 
-def _discard(awaiting: Awaitable[bytes]) -> None:
+def _discard(awaiting: Awaitable[bytes] | Awaitable[Done]) -> None:
     """Stop something nobody will await any more."""
     if inspect.iscoroutine(awaiting):
         awaiting.close()

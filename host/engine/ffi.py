@@ -21,6 +21,8 @@ Ownership rules of the C API that callers must keep:
 
 import ctypes
 import mmap
+import os
+import re
 from collections.abc import Callable, Sequence
 from ctypes import (
     c_bool,
@@ -141,13 +143,16 @@ class Program(ctypes.Structure):
         ("module", c_void_p),  # wasmtime_instance_pre_t
         ("entries", ctypes.POINTER(Entry)),
         ("entries_count", c_uint64),
+        ("takes_call", c_uint64),  # whether the last one takes the call's sizes and gives a result
     ]
 
 
-def program(engine: Address, module: Address, entries: Sequence[bytes]) -> Program:
+def program(
+    engine: Address, module: Address, entries: Sequence[bytes], *, takes_call: bool
+) -> Program:
     """Put a program together; it keeps the names, and neither engine nor module."""
     names = (Entry * len(entries))(*(Entry(name, len(name)) for name in entries))
-    return Program(engine, module, names, len(entries))
+    return Program(engine, module, names, len(entries), takes_call)
 
 
 def symbol(name: str) -> Address:
@@ -185,9 +190,8 @@ STRLEN: Address = ctypes.cast(ctypes.CDLL(None).strlen, c_void_p).value or 0
 """The continuation callback: libc's ``strlen`` of a cell is 0 while it is empty, 1 when it holds
 ``"\\1"``. So that no Python runs inside a poll just to ask whether a host call is over."""
 
-RESULT_0 = bytes(8) + (0).to_bytes(8, "little")
-RESULT_1 = bytes(8) + (1).to_bytes(8, "little")
-"""The first 16 bytes of a ``wasmtime_val_t`` that holds an i32 of 0 or 1."""
+RESULTS = tuple(bytes(8) + number.to_bytes(8, "little") for number in range(77))
+"""The first 16 bytes of a ``wasmtime_val_t`` that holds an i32: 0 and 1, and WASI's errors."""
 
 
 def _bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -361,7 +365,10 @@ class Trap:
     """``wasmtime_trap_code_t``; ``None`` when a host function made the trap."""
     message: str
     frames: tuple[str, ...]
-    """Innermost first: the function's name, or its index, and the offset in the module."""
+    """Innermost first: the function's name, or its index, the file and line as far as the module
+    says, and the offset in the module."""
+    functions: tuple[str, ...]
+    """The names alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +437,9 @@ def engine_new(config: EngineConfig) -> Address:
     Raises:
         LibraryError: the address space for the pool could not be reserved.
     """
+    # Backtraces with files and lines: a setting without a function in the C API, read from the
+    # environment when a configuration is made.
+    os.putenv("WASMTIME_BACKTRACE_DETAILS", "1")
     handle = _config_new()
     for name in (*_OFF, *_ON):
         _configure(handle, name, name in _ON)
@@ -603,10 +613,10 @@ def take_trap(pointer: Address) -> Trap:
     message, trace = Vector(), Vector()
     _trap_message(pointer, ctypes.byref(message))
     _trap_trace(pointer, ctypes.byref(trace))
-    frames = _take_frames(trace)
-    _trap_delete(pointer)
     text = _take_bytes(message).rstrip(b"\0").decode(errors="replace")
-    return Trap(code.value if has_code else None, text, frames)
+    frames, functions = _take_frames(trace, text)
+    _trap_delete(pointer)
+    return Trap(code.value if has_code else None, text, frames, functions)
 
 
 def take_error(pointer: Address) -> Trap:
@@ -614,25 +624,56 @@ def take_error(pointer: Address) -> Trap:
     message, trace = Vector(), Vector()
     _error_message(pointer, ctypes.byref(message))
     _error_trace(pointer, ctypes.byref(trace))
-    frames = _take_frames(trace)
+    text = _take_bytes(message).decode(errors="replace")
+    frames, functions = _take_frames(trace, text)
     _error_delete(pointer)
-    return Trap(None, _take_bytes(message).decode(errors="replace"), frames)
+    return Trap(None, text, frames, functions)
 
 
-def _take_frames(trace: Vector) -> tuple[str, ...]:
-    frames = tuple(_frame(each) for each in _addresses(trace))
+_FRAME = re.compile(r"^ *(\d+): +0x[0-9a-f]+ - ")
+_SYMBOL = re.compile(r"^ +- (.+)")
+_PLACE = re.compile(r"^ +at (.+)")
+
+
+def _take_frames(trace: Vector, message: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Frames and names of a backtrace."""
+    pointers = _addresses(trace)
+    symbols = _symbols(message)
+    frames, functions = [], []
+    for index, pointer in enumerate(pointers):
+        found = symbols.get(index) or [(_function_name(pointer), "")]
+        functions += [name for name, _ in found]
+        text = ", inlined into ".join(name + place for name, place in found)
+        frames.append(f"{text} @ 0x{_frame_offset(pointer):x}")
     _frames_delete(ctypes.byref(trace))
-    return frames
+    return tuple(frames), tuple(functions)
 
 
-def _frame(pointer: Address) -> str:
-    name = _frame_name(pointer)
-    if name:
-        vector = Vector.from_address(name)
-        text = ctypes.string_at(vector.data or 0, vector.size).decode(errors="replace")
-    else:
-        text = f"function {_frame_index(pointer)}"
-    return f"{text} @ 0x{_frame_offset(pointer):x}"
+def _symbols(message: str) -> dict[int, list[tuple[str, str]]]:
+    """Which functions of the source a frame is, and where in it.
+
+    The C API says so nowhere but in a message's text: a line with the frame's number and its
+    function, one with the file, and the same again for what that was inlined into. Names there are
+    demangled.
+    """
+    symbols: dict[int, list[tuple[str, str]]] = {}
+    index, name = -1, ""
+    for line in message.splitlines():
+        if found := _FRAME.match(line):
+            index, name = int(found[1]), line[found.end() :]
+        elif found := _SYMBOL.match(line):
+            name = found[1]
+        elif found := _PLACE.match(line):
+            symbols.setdefault(index, []).append((name, f" at {found[1]}"))
+    return symbols
+
+
+def _function_name(frame: Address) -> str:
+    name = _frame_name(frame)
+    if not name:
+        return f"function {_frame_index(frame)}"
+    vector = Vector.from_address(name)
+    return ctypes.string_at(vector.data or 0, vector.size).decode(errors="replace")
 
 
 def _addresses(vector: Vector) -> list[Address]:

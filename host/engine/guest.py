@@ -12,11 +12,12 @@ moves when the memory grows.
 
 import ctypes
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from host.engine import ffi
+from host.engine.descriptors import NOTHING, Descriptors, World
 from lattice import limits
 
 Address = ffi.Address
@@ -73,6 +74,21 @@ class Request(NamedTuple):
     payload: bytes
 
 
+class Done(NamedTuple):
+    """What came of something that the guest waited for."""
+
+    result: int
+    """What its call gives."""
+    pieces: Sequence[tuple[int, bytes]] = ()
+    """What goes where in its memory, as was found to fit when it made the call."""
+
+
+class Work(NamedTuple):
+    """Something that may block, done in a thread while the guest is suspended."""
+
+    perform: Callable[[], Done]
+
+
 class GuestFault(Exception):
     """The guest broke the rules of its ABI: it traps, with this text as the reason."""
 
@@ -87,6 +103,7 @@ class Guest:
     __slots__ = (
         "base",
         "console",
+        "descriptors",
         "error",
         "exit_code",
         "failure",
@@ -102,9 +119,12 @@ class Guest:
         "request",
         "response",
         "slot",
+        "world",
     )
 
-    def __init__(self, operation: bytes, payload: bytes, limits: CallLimits) -> None:
+    def __init__(
+        self, operation: bytes, payload: bytes, limits: CallLimits, world: World = NOTHING
+    ) -> None:
         self.operation = operation
         self.payload = payload
         self.limits = limits
@@ -120,8 +140,8 @@ class Guest:
         self.host_response = b""
         """Keeps alive what the slot refers to."""
         self.host_error: bytes | None = None
-        self.request: Request | float | None = None
-        """What the guest is suspended for: a host call, or seconds to sleep."""
+        self.request: Request | Work | float | None = None
+        """What the guest is suspended for: a host call, work on files, or seconds to sleep."""
         self.exit_code: int | None = None
         self.fault = ""
         """Why a host function made the guest trap."""
@@ -130,6 +150,10 @@ class Guest:
         self.lines: list[tuple[str, str]] | None = None
         self.lines_left = limits.log_lines
         self.console: dict[int, bytearray] | None = None
+        self.world = world
+        """What it finds through WASI."""
+        self.descriptors: Descriptors | None = None
+        """Made when a function of WASI first needs them."""
 
     def read(self, caller: Address, function: str, pointer: int, length: int) -> bytes:
         """Copy a piece of the guest's memory.
@@ -161,6 +185,12 @@ class Guest:
         if pointer + length > size:
             raise _outside(function, pointer, length, size)
         return ffi.memory_data(context, memory) + pointer
+
+    def deliver(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        """Write pieces that were found to fit into the memory before the guest was suspended."""
+        data = ffi.memory_data(self.slot.context, self.base + MEMORY)
+        for pointer, content in pieces:
+            ctypes.memmove(data + pointer, content, len(content))
 
     def memory_size(self) -> int:
         """Bytes of its memory now; 0 while the instance is being made."""
@@ -304,5 +334,5 @@ def suspending(function: HostFunction) -> Any:
 def resume(guest: Guest, result: int) -> None:
     """Give a suspended guest its result: the next poll runs it on."""
     guest.request = None
-    ctypes.memmove(guest.slot.results, ffi.RESULT_1 if result else ffi.RESULT_0, 16)
+    ctypes.memmove(guest.slot.results, ffi.RESULTS[result], 16)
     guest.slot.completed = 1

@@ -25,6 +25,9 @@ Signatures = dict[tuple[str, str], str]
 TABLE_ELEMENTS_MAX = 100_000
 """Elements of the instance's table: large Go programs have tens of thousands of functions."""
 
+COMMAND = "_start"
+"""What a WASI program exports, and runs from."""
+
 _TOO_MUCH_MEMORY = re.compile(r"minimum byte size of (\d+) which exceeds the limit")
 
 IMPORTS_NAMED_MAX = 20
@@ -61,6 +64,7 @@ class Module:
         "_program",
         "abi",
         "code_bytes",
+        "command",
         "digest",
         "engine",
         "entries",
@@ -73,8 +77,18 @@ class Module:
         "size",
     )
 
-    def __init__(self, engine: "Engine", *, digest: str, size: int, types: ffi.ModuleTypes) -> None:
+    def __init__(
+        self,
+        engine: "Engine",
+        *,
+        digest: str,
+        size: int,
+        types: ffi.ModuleTypes,
+        command: bool,
+    ) -> None:
         self.engine = engine
+        self.command = command
+        """Whether it is a program that runs once, from its start to its exit."""
         self.digest = digest
         """SHA-256 of the module's bytes, in hex."""
         self.size = size
@@ -89,7 +103,7 @@ class Module:
         )
         """The name under which it imports its host functions: ``wapc`` or ``wasmbus``."""
         starts = [name.encode() for name in wapc.STARTS if name in types.functions]
-        self.entries = (*starts, wapc.ENTRY.encode())
+        self.entries = (COMMAND.encode(),) if command else (*starts, wapc.ENTRY.encode())
         """Functions run on each instance, in order; the last is the call."""
         self.last_used = 0
         """Count of the engine's polls when the last call began: what eviction goes by."""
@@ -103,6 +117,11 @@ class Module:
         self._free: weakref.finalize[..., Module] | None = None
 
     @property
+    def key(self) -> tuple[str, bool]:
+        """By which an engine knows it."""
+        return self.digest, self.command
+
+    @property
     def is_loaded(self) -> bool:
         """Whether calls can begin."""
         return self.program_address != 0
@@ -110,7 +129,9 @@ class Module:
     def attach(self, code: Code) -> None:
         """Take over its code. ``Engine`` alone does this, and ``detach``."""
         assert not self.is_loaded, "it has its code"
-        self._program = ffi.program(self.engine.pointer, code.pointer, self.entries)
+        self._program = ffi.program(
+            self.engine.pointer, code.pointer, self.entries, takes_call=not self.command
+        )
         self.program_address = ctypes.addressof(self._program)
         self.code_bytes = code.size
         self.engine.count_code(code.size)
@@ -161,18 +182,24 @@ def refused_by_compiler(text: str, memory_bytes_max: int) -> errors.InvalidReque
     return errors.InvalidRequest(f"the module does not compile: {said}")
 
 
-def check_types(types: ffi.ModuleTypes, known: Signatures, memory_bytes_max: int) -> None:
+def check_types(
+    types: ffi.ModuleTypes, known: Signatures, memory_bytes_max: int, *, command: bool = False
+) -> None:
     """Refuse a module that could not be run, naming everything that is wrong with its imports.
 
     Raises:
         InvalidRequest: it does not fit the ABI or the memory it may have.
     """
     _check_imports(types, known)
-    if wapc.ENTRY not in types.functions:
+    if command:
+        if COMMAND not in types.functions:
+            raise errors.InvalidRequest(f"the module exports no {COMMAND}: it is no WASI program")
+    elif wapc.ENTRY not in types.functions:
         raise errors.InvalidRequest(
             f"the module exports no {wapc.ENTRY}: it is no waPC (wasmbus) actor"
         )
-    _check_signature(types, wapc.ENTRY, wapc.ENTRY_SIGNATURE)
+    else:
+        _check_signature(types, wapc.ENTRY, wapc.ENTRY_SIGNATURE)
     for name in wapc.STARTS:
         if name in types.functions:
             _check_signature(types, name, wapc.START_SIGNATURE)

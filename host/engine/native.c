@@ -62,6 +62,7 @@ struct program { /* ffi.Program: a module and the functions to run on an instanc
   handle engine, module;
   const struct entry *entries;
   uint64_t entries_count;
+  uint64_t takes_call; /* whether the last one takes the call's sizes and gives a result */
 };
 
 enum { DONE, WAITS, FAULT };
@@ -127,7 +128,7 @@ EXPORTED int lattice_run(struct slot *slot, const struct program *program, int c
     if (slot->phase == 0)
       library.export_get(slot->context, slot->instance, "memory", 6, &slot->memory);
     const struct entry *entry = &program->entries[slot->phase++];
-    bool last = slot->phase == program->entries_count;
+    bool last = slot->phase == program->entries_count && program->takes_call;
     library.export_get(slot->context, slot->instance, entry->name, entry->name_bytes, &slot->function);
     slot->arguments[0].kind = slot->arguments[1].kind = slot->result.kind = 0; /* i32 */
     slot->arguments[0].of[0] = slot->operation_bytes;

@@ -119,7 +119,7 @@ def _run(base: Address, program: Address, clock: int) -> int:
             ffi.export_get(context, base + _INSTANCE, b"memory", 6, base + _MEMORY_ITEM)
         entry = what.entries[slot.phase]
         slot.phase += 1
-        is_last = slot.phase == what.entries_count
+        is_last = slot.phase == what.entries_count and what.takes_call
         ffi.export_get(
             context, base + _INSTANCE, entry.name, entry.name_bytes, base + _FUNCTION_ITEM
         )

@@ -92,5 +92,5 @@ def _refused_growth(trap: ffi.Trap, memory_bytes: int, limit: int) -> bool:
         return False
     if memory_bytes + max(limit // 16, PAGE_BYTES) > limit:
         return True
-    names = " ".join(trap.frames).lower()
+    names = " ".join(trap.functions).lower()
     return any(sign in names for sign in OOM_FRAMES)

@@ -1,26 +1,55 @@
-"""WASI preview 1 with nothing behind it but clocks, randomness and log lines.
+"""WASI preview 1: the whole function table, and nothing behind it that an operator did not open.
 
-Source: https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md. The whole function
-table is linked, because toolchains import much that their programs never call. There are three
-descriptors (input at its end, output and errors to the log), no arguments, no environment, no
-directories and no sockets. A bad pointer gets ``EFAULT``, as WASI says, where waPC traps.
+Source: https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md. Every function is
+linked, because toolchains import much that their programs never call. Clocks, randomness and log
+lines are always there; arguments, environment and directories only as far as the call's ``World``
+has them; sockets never. A bad pointer gets ``EFAULT``, as WASI says, where waPC traps.
+
+Here the guest's memory is read and written; what the functions do is in ``descriptors.py``. One
+that may block copies what it needs and suspends the guest, and its results are written once they
+are there.
 """
 
 import ctypes
+import functools
+import itertools
 import os
 import struct
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from host.engine import ffi, guest
-from host.engine.guest import Address, Guest, GuestFault, HostFunction, Words
+import structlog
+
+from host.engine import ffi, guest, paths
+from host.engine.descriptors import (
+    OUTPUT_BYTES_MAX,
+    STDERR,
+    STDIN,
+    STDOUT,
+    WRITE_BYTES_MAX,
+    Descriptors,
+)
+from host.engine.guest import Address, Done, Guest, GuestFault, HostFunction, Words, Work
+from host.engine.preview1 import (
+    BADF,
+    EVENT,
+    FAULT,
+    INVAL,
+    IO,
+    NAMETOOLONG,
+    NOSYS,
+    SUBSCRIPTION,
+    SUCCESS,
+    WasiError,
+    number_of,
+)
 from lattice import limits
+
+log = structlog.get_logger()
 
 MODULE = "wasi_snapshot_preview1"
 
-SUCCESS, BADF, FAULT, INVAL, NOSYS, NOTSUP, PIPE, SPIPE = 0, 8, 21, 28, 52, 58, 64, 70
-
-STDIN, STDOUT, STDERR = 0, 1, 2
 LEVELS = {STDOUT: "info", STDERR: "warning"}
 """Level at which a line on a descriptor is logged."""
 
@@ -28,7 +57,7 @@ RANDOM_BYTES_MAX = 1024 * 1024
 """Random bytes per call: filling a whole memory would hold the event loop for a second."""
 
 VECTORS_MAX = 1_024
-"""Pieces of one write; ``IOV_MAX`` of Linux."""
+"""Pieces of one read or write; ``IOV_MAX`` of Linux."""
 
 SUBSCRIPTIONS_MAX = 1_024
 """Events one ``poll_oneoff`` may wait for."""
@@ -36,19 +65,24 @@ SUBSCRIPTIONS_MAX = 1_024
 LINE_BYTES_MAX = 4 * limits.LOG_LINE_CHARS
 """Bytes of an unfinished line that are kept; what follows until its end is dropped."""
 
-_SUBSCRIPTION = struct.Struct("<QB7xI4xQQH6x")  # userdata, tag, clock, timeout, precision, flags
-_EVENT = struct.Struct("<QHB21x")  # userdata, error, type; the rest is of descriptors
-_CLOCK_TAG, _WRITE_TAG = 0, 2
+_CLOCK_TAG, _READ_TAG, _WRITE_TAG = 0, 1, 2
 _ABSOLUTE = 1
-_CHARACTER_DEVICE = 2
 
 
 def flush_console(call: Guest) -> None:
     """Log the lines that the guest did not end before it did."""
+    if call.world.collects_output:
+        return
     for descriptor, unfinished in (call.console or {}).items():
         if unfinished:
             call.log(LEVELS[descriptor], unfinished.decode(errors="replace"))
     call.console = None
+
+
+def _descriptors(call: Guest) -> Descriptors:
+    if call.descriptors is None:
+        call.descriptors = Descriptors(call.world)
+    return call.descriptors
 
 
 def _word(words: Words, index: int) -> int:
@@ -61,14 +95,44 @@ def _put(call: Guest, caller: Address, pointer: int, content: bytes) -> None:
     call.write(caller, "wasi", (pointer, content))
 
 
-def _sizes_get(call: Guest, caller: Address, words: Words) -> int:
-    """``args_sizes_get`` and ``environ_sizes_get``: none, taking no bytes."""
-    _put(call, caller, _word(words, 0), bytes(4))
-    _put(call, caller, _word(words, 1), bytes(4))
+def _strings_sizes_get(call: Guest, caller: Address, words: Words, strings: Sequence[bytes]) -> int:
+    size = sum(len(each) + 1 for each in strings)
+    _put(call, caller, _word(words, 0), len(strings).to_bytes(4, "little"))
+    _put(call, caller, _word(words, 1), size.to_bytes(4, "little"))
     return SUCCESS
 
 
-def _nothing_to_get(_call: Guest, _caller: Address, _words: Words) -> int:
+def _strings_get(call: Guest, caller: Address, words: Words, strings: Sequence[bytes]) -> int:
+    """Write the strings, each with a zero behind it, and where each is."""
+    pointers, buffer = _word(words, 0), _word(words, 1)
+    sizes = [len(each) + 1 for each in strings]
+    places = itertools.accumulate(sizes[:-1], initial=buffer) if sizes else ()
+    call.write(
+        caller,
+        "wasi",
+        (buffer, b"".join(each + b"\0" for each in strings)),
+        (pointers, b"".join((place & 0xFFFFFFFF).to_bytes(4, "little") for place in places)),
+    )
+    return SUCCESS
+
+
+def _args_sizes_get(call: Guest, caller: Address, words: Words) -> int:
+    return _strings_sizes_get(call, caller, words, call.world.arguments)
+
+
+def _args_get(call: Guest, caller: Address, words: Words) -> int:
+    return _strings_get(call, caller, words, call.world.arguments)
+
+
+def _environ_sizes_get(call: Guest, caller: Address, words: Words) -> int:
+    return _strings_sizes_get(call, caller, words, call.world.environment)
+
+
+def _environ_get(call: Guest, caller: Address, words: Words) -> int:
+    return _strings_get(call, caller, words, call.world.environment)
+
+
+def _sched_yield(_call: Guest, _caller: Address, _words: Words) -> int:
     return SUCCESS
 
 
@@ -111,9 +175,15 @@ def _random_get(call: Guest, caller: Address, words: Words) -> int:
 
 
 def _fd_write(call: Guest, caller: Address, words: Words) -> int:
-    descriptor, vectors, count = _word(words, 0), _word(words, 1), _word(words, 2)
-    if descriptor not in LEVELS:
-        return BADF
+    """Write to the log at once, and to a file in its own time."""
+    descriptor, vectors, count, counted = (words[8 * index + 2] for index in range(4))
+    if call.descriptors is not None or descriptor not in LEVELS:
+        console = _descriptors(call).console(descriptor)
+        if console is None:
+            return _write_file(call, caller, words)
+        if console not in LEVELS:
+            return BADF
+        descriptor = console
     if count > VECTORS_MAX:
         return INVAL
     pairs = call.read(caller, "fd_write", vectors, 8 * count)
@@ -122,7 +192,18 @@ def _fd_write(call: Guest, caller: Address, words: Words) -> int:
         start = call.at(caller, "fd_write", pointer, length)
         _print(call, descriptor, start, length)
         written += length
-    _put(call, caller, _word(words, 3), (written & 0xFFFFFFFF).to_bytes(4, "little"))
+    _put(call, caller, counted, (written & 0xFFFFFFFF).to_bytes(4, "little"))
+    return SUCCESS
+
+
+def _fd_read(call: Guest, caller: Address, words: Words) -> int:
+    """Standard input is at its end; a file is read in its own time."""
+    console = _descriptors(call).console(words[2])
+    if console is None:
+        return _read_file(call, caller, words)
+    if console != STDIN:
+        return BADF
+    _put(call, caller, words[26], bytes(4))
     return SUCCESS
 
 
@@ -131,6 +212,9 @@ def _print(call: Guest, descriptor: int, start: Address, length: int) -> None:
     if call.console is None:
         call.console = {STDOUT: bytearray(), STDERR: bytearray()}
     unfinished = call.console[descriptor]
+    if call.world.collects_output:
+        unfinished += ctypes.string_at(start, min(length, OUTPUT_BYTES_MAX - len(unfinished)))
+        return
     for done in range(0, length, LINE_BYTES_MAX):
         if call.lines_left <= 0:
             unfinished.clear()
@@ -142,40 +226,6 @@ def _print(call: Guest, descriptor: int, start: Address, length: int) -> None:
             call.log(LEVELS[descriptor], unfinished.decode(errors="replace"))
             unfinished.clear()
         unfinished += rest[: LINE_BYTES_MAX - len(unfinished)]
-
-
-def _fd_read(call: Guest, caller: Address, words: Words) -> int:
-    if _word(words, 0) != STDIN:
-        return BADF
-    _put(call, caller, _word(words, 3), bytes(4))
-    return SUCCESS
-
-
-def _fd_fdstat_get(call: Guest, caller: Address, words: Words) -> int:
-    if _word(words, 0) > STDERR:
-        return BADF
-    _put(call, caller, _word(words, 1), bytes([_CHARACTER_DEVICE]) + bytes(23))
-    return SUCCESS
-
-
-def _fd_filestat_get(call: Guest, caller: Address, words: Words) -> int:
-    if _word(words, 0) > STDERR:
-        return BADF
-    _put(call, caller, _word(words, 1), bytes(16) + bytes([_CHARACTER_DEVICE]) + bytes(47))
-    return SUCCESS
-
-
-def _fd_seek(_call: Guest, _caller: Address, words: Words) -> int:
-    return SPIPE if _word(words, 0) <= STDERR else BADF
-
-
-def _fd_close(_call: Guest, _caller: Address, words: Words) -> int:
-    return SUCCESS if _word(words, 0) <= STDERR else BADF
-
-
-def _bad_descriptor(_call: Guest, _caller: Address, _words: Words) -> int:
-    """Whatever works on files, directories or sockets: there is no such descriptor."""
-    return BADF
 
 
 def _not_here(_call: Guest, _caller: Address, _words: Words) -> int:
@@ -190,19 +240,15 @@ def _proc_exit(call: Guest, _caller: Address, words: Words) -> None:
 def _poll_oneoff(call: Guest, caller: Address, words: Words) -> int:
     """Sleep until the first of some clocks; descriptors are ready, or bad, at once.
 
-    The events are written before the sleep: which they are is known, and afterwards the memory
-    could not be reached through a live call.
+    The events are written before the sleep: which they are is known.
     """
     given, taken, count, counted = (words[8 * index + 2] for index in range(4))
     if not 0 < count <= SUBSCRIPTIONS_MAX:
         return INVAL
-    try:
-        subscriptions = call.read(caller, "poll_oneoff", given, _SUBSCRIPTION.size * count)
-        wait_ns, events = _events(call, subscriptions)
-        _put(call, caller, taken, b"".join(events))
-        _put(call, caller, counted, len(events).to_bytes(4, "little"))
-    except GuestFault:
-        return FAULT
+    subscriptions = call.read(caller, "poll_oneoff", given, SUBSCRIPTION.size * count)
+    wait_ns, events = _events(call, subscriptions)
+    _put(call, caller, taken, b"".join(events))
+    _put(call, caller, counted, len(events).to_bytes(4, "little"))
     if wait_ns > 0:
         call.request = wait_ns / 1e9
     return SUCCESS
@@ -211,24 +257,34 @@ def _poll_oneoff(call: Guest, caller: Address, words: Words) -> int:
 def _events(call: Guest, subscriptions: bytes) -> tuple[int, list[bytes]]:
     """When the first events happen, in nanoseconds from now, and which they are."""
     due = []
-    for each in _SUBSCRIPTION.iter_unpack(subscriptions):
+    for each in SUBSCRIPTION.iter_unpack(subscriptions):
         userdata, tag, clock, timeout_ns, _, flags = each
-        error, wait_ns = SUCCESS, 0
+        error, wait_ns, ready_bytes = SUCCESS, 0, 0
         if tag == _CLOCK_TAG:
             now_ns = _now_ns(call, clock)
             if now_ns is None:
                 error = INVAL
             else:
                 wait_ns = max(0, timeout_ns - now_ns) if flags & _ABSOLUTE else timeout_ns
-        elif (STDIN if tag != _WRITE_TAG else STDERR) < clock:
-            # In these the clock's place holds the descriptor.
+        elif tag > _WRITE_TAG:
+            error = INVAL
+        # In the others the clock's place holds the descriptor.
+        elif clock not in (descriptors := _descriptors(call)):
             error = BADF
-        due.append((wait_ns, _EVENT.pack(userdata, error, tag)))
+        elif tag == _READ_TAG:
+            ready_bytes = descriptors.ready_bytes(clock)
+        due.append((wait_ns, EVENT.pack(userdata, error, tag, ready_bytes, 0)))
     first_ns = min(wait_ns for wait_ns, _ in due)
     return first_ns, [event for wait_ns, event in due if wait_ns == first_ns]
 
 
 def _immediate(function: HostFunction) -> Any:
+    return guest.immediate(_answering(function))
+
+
+def _answering(function: HostFunction) -> HostFunction:
+    """A lie about the memory gets an error number, as long as the program has not left."""
+
     def answer(call: Guest, caller: Address, words: Words) -> int | None:
         try:
             return function(call, caller, words)
@@ -237,64 +293,192 @@ def _immediate(function: HostFunction) -> Any:
                 raise
             return FAULT
 
-    return guest.immediate(answer)
+    return answer
 
 
 _LETTERS = {"i": ffi.I32, "l": ffi.I64}
 
+Entry = tuple[tuple[str, ...], tuple[str, ...], Any]
+"""Parameters, results and callback of a function."""
 
-def _function(
-    parameters: str, function: HostFunction
-) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
+
+def _function(parameters: str, function: HostFunction) -> Entry:
     return tuple(_LETTERS[each] for each in parameters), (ffi.I32,), _immediate(function)
 
 
-FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Any]] = {
-    "args_get": _function("ii", _nothing_to_get),
-    "args_sizes_get": _function("ii", _sizes_get),
-    "environ_get": _function("ii", _nothing_to_get),
-    "environ_sizes_get": _function("ii", _sizes_get),
+_PARAMETERS = {
+    "u32": "i",
+    "u64": "l",
+    "path": "ii",
+    "content": "ii",
+    "vectors": "ii",
+    "buffer": "ii",
+    "u32*": "i",
+    "u64*": "i",
+    "fdstat*": "i",
+    "filestat*": "i",
+    "prestat*": "i",
+}
+"""How what a function takes is passed. ``content`` is a list of pieces of memory to write out;
+``vectors``, a list of pieces, and ``buffer``, one, are room for a result and go to the function as
+a number of bytes; a star marks the place of a result of a fixed size."""
+
+_SIZES = {"u32*": 4, "u64*": 8, "fdstat*": 24, "filestat*": 64, "prestat*": 8}
+
+
+def _blocking(kinds: str, operation: Callable[..., Any], *, blocks: bool = True) -> Entry:
+    """The entry of a function of descriptors, told by what it takes."""
+    parameters = "".join(_PARAMETERS[kind] for kind in kinds.split())
+    callback = guest.suspending(_answering(_operate(kinds, operation, blocks=blocks)))
+    return tuple(_LETTERS[each] for each in parameters), (ffi.I32,), callback
+
+
+def _operate(
+    kinds: str, operation: Callable[..., Any], *, blocks: bool = True
+) -> Callable[[Guest, Address, Words], int]:
+    """Make the host function of an operation: take its arguments, do it, put its results."""
+    wanted = kinds.split()
+    # A bad descriptor is a bad descriptor, whatever else is wrong.
+    is_first = wanted[0] == "u32"
+
+    def function(call: Guest, caller: Address, words: Words) -> int:
+        descriptors = _descriptors(call)
+        if is_first and words[2] not in descriptors:
+            return BADF
+        arguments: list[int | bytes] = []
+        rooms: list[list[tuple[int, int]]] = []
+        # An argument is a wasmtime_val_t: a kind of 8 bytes, then the value, 32 bytes in all.
+        index = 2
+        for kind in wanted:
+            pointer, length = words[index], words[index + 8]
+            if kind == "u32":
+                arguments.append(pointer)
+            elif kind == "u64":
+                arguments.append(pointer | words[index + 1] << 32)
+            elif kind == "path":
+                if length > paths.PATH_BYTES_MAX:
+                    return NAMETOOLONG
+                arguments.append(call.read(caller, "wasi", pointer, length))
+            elif kind in _SIZES:
+                rooms.append([(pointer, _SIZES[kind])])
+            elif length > VECTORS_MAX and kind != "buffer":
+                return INVAL
+            else:
+                pieces = [(pointer, length)]
+                if kind != "buffer":
+                    pairs = call.read(caller, "wasi", pointer, 8 * length)
+                    pieces = list(struct.iter_unpack("<II", pairs))
+                if kind == "content":
+                    arguments.append(_gather(call, caller, pieces))
+                else:
+                    arguments.append(sum(size for _, size in pieces))
+                    rooms.append(pieces)
+            index += 8 * len(_PARAMETERS[kind])
+        # Looked at now: afterwards the guest is suspended, and its memory stays as it is.
+        for pointer, length in itertools.chain.from_iterable(rooms):
+            call.at(caller, "wasi", pointer, length)
+        work = functools.partial(_work, descriptors, operation, arguments, rooms)
+        if blocks and descriptors.may_block:
+            call.request = Work(work)
+            return SUCCESS
+        done = work()
+        call.write(caller, "wasi", *done.pieces)
+        return done.result
+
+    return function
+
+
+def _gather(call: Guest, caller: Address, pieces: list[tuple[int, int]]) -> bytes:
+    """Copy what is to be written, up to what is written at a time."""
+    gathered = bytearray()
+    for pointer, length in pieces:
+        start = call.at(caller, "wasi", pointer, length)
+        gathered += ctypes.string_at(start, min(length, WRITE_BYTES_MAX - len(gathered)))
+    return bytes(gathered)
+
+
+def _work(
+    descriptors: Descriptors,
+    operation: Callable[..., Any],
+    arguments: list[int | bytes],
+    rooms: list[list[tuple[int, int]]],
+) -> Done:
+    """Do an operation, and say what goes where in the guest's memory."""
+    try:
+        outcome = descriptors.perform(functools.partial(operation, descriptors, *arguments))
+    except (OSError, WasiError) as error:
+        return Done(number_of(error))
+    except Exception as error:
+        log.error("operation on a file failed", exc_info=error)
+        return Done(IO)
+    if not rooms:
+        return Done(SUCCESS)
+    pieces: list[tuple[int, bytes]] = []
+    for result, room in zip(
+        outcome if isinstance(outcome, tuple) else (outcome,), rooms, strict=True
+    ):
+        rest = result.to_bytes(room[0][1], "little") if isinstance(result, int) else result
+        for pointer, length in room:
+            if not rest:
+                break
+            pieces.append((pointer, rest[:length]))
+            rest = rest[length:]
+    return Done(SUCCESS, pieces)
+
+
+_write_file = _operate("u32 content u32*", Descriptors.fd_write)
+_read_file = _operate("u32 vectors u32*", Descriptors.fd_read)
+
+_FOUR = (ffi.I32,) * 4
+
+FUNCTIONS: dict[str, Entry] = {
+    "args_get": _function("ii", _args_get),
+    "args_sizes_get": _function("ii", _args_sizes_get),
+    "environ_get": _function("ii", _environ_get),
+    "environ_sizes_get": _function("ii", _environ_sizes_get),
     "clock_res_get": _function("ii", _clock_res_get),
     "clock_time_get": _function("ili", _clock_time_get),
-    "fd_advise": _function("illi", _bad_descriptor),
-    "fd_allocate": _function("ill", _bad_descriptor),
-    "fd_close": _function("i", _fd_close),
-    "fd_datasync": _function("i", _bad_descriptor),
-    "fd_fdstat_get": _function("ii", _fd_fdstat_get),
-    "fd_fdstat_set_flags": _function("ii", _bad_descriptor),
-    "fd_fdstat_set_rights": _function("ill", _bad_descriptor),
-    "fd_filestat_get": _function("ii", _fd_filestat_get),
-    "fd_filestat_set_size": _function("il", _bad_descriptor),
-    "fd_filestat_set_times": _function("illi", _bad_descriptor),
-    "fd_pread": _function("iiili", _bad_descriptor),
-    "fd_prestat_get": _function("ii", _bad_descriptor),
-    "fd_prestat_dir_name": _function("iii", _bad_descriptor),
-    "fd_pwrite": _function("iiili", _bad_descriptor),
-    "fd_read": _function("iiii", _fd_read),
-    "fd_readdir": _function("iiili", _bad_descriptor),
-    "fd_renumber": _function("ii", _bad_descriptor),
-    "fd_seek": _function("ilii", _fd_seek),
-    "fd_sync": _function("i", _bad_descriptor),
-    "fd_tell": _function("ii", _fd_seek),
-    "fd_write": _function("iiii", _fd_write),
-    "path_create_directory": _function("iii", _bad_descriptor),
-    "path_filestat_get": _function("iiiii", _bad_descriptor),
-    "path_filestat_set_times": _function("iiiilli", _bad_descriptor),
-    "path_link": _function("iiiiiii", _bad_descriptor),
-    "path_open": _function("iiiiillii", _bad_descriptor),
-    "path_readlink": _function("iiiiii", _bad_descriptor),
-    "path_remove_directory": _function("iii", _bad_descriptor),
-    "path_rename": _function("iiiiii", _bad_descriptor),
-    "path_symlink": _function("iiiii", _bad_descriptor),
-    "path_unlink_file": _function("iii", _bad_descriptor),
-    "poll_oneoff": ((ffi.I32,) * 4, (ffi.I32,), guest.suspending(_poll_oneoff)),
+    "fd_advise": _blocking("u32 u64 u64 u32", Descriptors.fd_advise),
+    "fd_allocate": _blocking("u32 u64 u64", Descriptors.fd_allocate),
+    "fd_close": _blocking("u32", Descriptors.fd_close),
+    "fd_datasync": _blocking("u32", Descriptors.fd_datasync),
+    "fd_fdstat_get": _blocking("u32 fdstat*", Descriptors.fd_fdstat_get),
+    "fd_fdstat_set_flags": _blocking("u32 u32", Descriptors.fd_fdstat_set_flags),
+    "fd_fdstat_set_rights": _blocking("u32 u64 u64", Descriptors.fd_fdstat_set_rights),
+    "fd_filestat_get": _blocking("u32 filestat*", Descriptors.fd_filestat_get),
+    "fd_filestat_set_size": _blocking("u32 u64", Descriptors.fd_filestat_set_size),
+    "fd_filestat_set_times": _blocking("u32 u64 u64 u32", Descriptors.fd_filestat_set_times),
+    "fd_pread": _blocking("u32 vectors u64 u32*", Descriptors.fd_pread),
+    "fd_prestat_get": _blocking("u32 prestat*", Descriptors.fd_prestat_get, blocks=False),
+    "fd_prestat_dir_name": _blocking("u32 buffer", Descriptors.fd_prestat_dir_name, blocks=False),
+    "fd_pwrite": _blocking("u32 content u64 u32*", Descriptors.fd_pwrite),
+    "fd_read": (_FOUR, (ffi.I32,), guest.suspending(_answering(_fd_read))),
+    "fd_readdir": _blocking("u32 buffer u64 u32*", Descriptors.fd_readdir),
+    "fd_renumber": _blocking("u32 u32", Descriptors.fd_renumber),
+    "fd_seek": _blocking("u32 u64 u32 u64*", Descriptors.fd_seek),
+    "fd_sync": _blocking("u32", Descriptors.fd_sync),
+    "fd_tell": _blocking("u32 u64*", Descriptors.fd_tell),
+    "fd_write": (_FOUR, (ffi.I32,), guest.suspending(_answering(_fd_write))),
+    "path_create_directory": _blocking("u32 path", Descriptors.path_create_directory),
+    "path_filestat_get": _blocking("u32 u32 path filestat*", Descriptors.path_filestat_get),
+    "path_filestat_set_times": _blocking(
+        "u32 u32 path u64 u64 u32", Descriptors.path_filestat_set_times
+    ),
+    "path_link": _blocking("u32 u32 path u32 path", Descriptors.path_link),
+    "path_open": _blocking("u32 u32 path u32 u64 u64 u32 u32*", Descriptors.path_open),
+    "path_readlink": _blocking("u32 path buffer u32*", Descriptors.path_readlink),
+    "path_remove_directory": _blocking("u32 path", Descriptors.path_remove_directory),
+    "path_rename": _blocking("u32 path u32 path", Descriptors.path_rename),
+    "path_symlink": _blocking("path u32 path", Descriptors.path_symlink),
+    "path_unlink_file": _blocking("u32 path", Descriptors.path_unlink_file),
+    "poll_oneoff": (_FOUR, (ffi.I32,), guest.suspending(_answering(_poll_oneoff))),
     "proc_exit": ((ffi.I32,), (), guest.immediate(_proc_exit)),
     "proc_raise": _function("i", _not_here),
     "random_get": _function("ii", _random_get),
-    "sched_yield": _function("", _nothing_to_get),
-    "sock_accept": _function("iii", _bad_descriptor),
-    "sock_recv": _function("iiiiii", _bad_descriptor),
-    "sock_send": _function("iiiii", _bad_descriptor),
-    "sock_shutdown": _function("ii", _bad_descriptor),
+    "sched_yield": _function("", _sched_yield),
+    "sock_accept": _blocking("u32 u32 u32", Descriptors.no_socket),
+    "sock_recv": _blocking("u32 u32 u32 u32 u32 u32", Descriptors.no_socket),
+    "sock_send": _blocking("u32 u32 u32 u32 u32", Descriptors.no_socket),
+    "sock_shutdown": _blocking("u32 u32", Descriptors.no_socket),
 }
-"""Name, parameters, results and callback of each; the callbacks live as long as the process."""
+"""Parameters, results and callback of each; the callbacks live as long as the process."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from host.engine import CallLimits, Engine, Module, wasi
+from host.engine import CallLimits, Engine, Module, preview1, wasi
 from lattice import errors, limits
 from tests.support.host_calls import Host, execution, run, until
 
@@ -66,20 +66,20 @@ async def test_a_sleep_past_the_deadline_ends_with_it(load: Load) -> None:
 
 async def test_clocks_and_randomness_work_and_the_rest_is_empty(load: Load) -> None:
     facts = await run(execution(await load("wasi"), operation=FACTS))
-    assert facts == bytes([0, 0, 0, 0, 0, 0, 0, wasi.BADF])
+    assert facts == bytes([0, 0, 0, 0, 0, 0, 0, preview1.BADF])
 
 
 async def test_misuse_gets_the_error_number_wasi_gives_it(load: Load) -> None:
     host = Host()
     errnos = await run(execution(await load("wasi"), operation=MISUSE, host=host))
     assert list(errnos) == [
-        wasi.INVAL,
-        wasi.FAULT,
-        wasi.FAULT,
-        wasi.FAULT,
-        wasi.BADF,
-        wasi.BADF,
-        wasi.FAULT,
+        preview1.INVAL,
+        preview1.FAULT,
+        preview1.FAULT,
+        preview1.FAULT,
+        preview1.BADF,
+        preview1.BADF,
+        preview1.FAULT,
     ]
     assert host.lines == []
 
