@@ -151,6 +151,7 @@ class Host:
                     pause_s=min(limits.THROTTLE_S, settings.throttle_s_max),
                     pause_s_max=settings.throttle_s_max,
                 ),
+                preopen=settings.preopens,
                 mailbox_calls=settings.mailbox_calls,
             )
             self._providers = Providers(
@@ -259,10 +260,11 @@ class Host:
         if self._answers:
             self._providers.links_changed(difference)
 
-    def configs_changed(self, _config_names: frozenset[str]) -> None:
+    def configs_changed(self, config_names: frozenset[str]) -> None:
         if self._reconciler is not None:
             self._reconciler.state_changed()
         if self._answers:
+            self._actors.configs_changed(config_names)
             self._providers.configs_changed()
 
     async def _connect(self, stack: AsyncExitStack, purpose: str) -> Bus:

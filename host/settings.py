@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from host.actors.world import Allowed, parse_allowed
 from host.labels import is_own
 from lattice import errors, limits, names, subjects
 from lattice.bus import NatsSettings
@@ -76,6 +77,10 @@ class HostSettings(BaseSettings):
     allow_file_load: bool = False
     """Whether ``file://`` references may be started: whoever may send control requests could then
     run any file this host can read."""
+
+    preopen: str = ""
+    """Directories of this machine that actors may be given by name, joined by commas:
+    ``media=/srv/media,scratch=/srv/scratch:rw``; read-only without ``:rw``."""
 
     allow_latest: bool = False
     """Whether a registry's ``latest``, said or unsaid, may be started: what that is may change from
@@ -159,6 +164,15 @@ class HostSettings(BaseSettings):
         except errors.InvalidRequest as error:
             raise ValueError(error.text) from None
 
+    @field_validator("preopen")
+    @classmethod
+    def _check_preopen(cls, value: str) -> str:
+        try:
+            parse_allowed(value)
+        except errors.InvalidRequest as error:
+            raise ValueError(error.text) from None
+        return value
+
     @field_validator("trusted_issuers")
     @classmethod
     def _check_issuers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -205,6 +219,11 @@ class HostSettings(BaseSettings):
         if any(given) and not all(given):
             raise ValueError("oci_registry, oci_user and oci_password want each other")
         return self
+
+    @property
+    def preopens(self) -> dict[str, Allowed]:
+        """Directories that actors may be given, by name."""
+        return parse_allowed(self.preopen)
 
     @property
     def registries(self) -> RegistryAccess:

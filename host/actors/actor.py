@@ -19,7 +19,16 @@ import structlog
 from host.actors.slots import Share, Slots
 from host.actors.tally import Tally, is_by_force
 from host.actors.throttle import Throttle, ThrottlePolicy
-from host.engine import CallLimits, Execution, HostCalls, Instances, Module, ReusePolicy
+from host.engine import (
+    NOTHING,
+    CallLimits,
+    Execution,
+    HostCalls,
+    Instances,
+    Module,
+    ReusePolicy,
+    World,
+)
 from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
 from lattice.wire.invocation import Invocation, Reply
@@ -86,6 +95,7 @@ class Actor:
         "id",
         "tally",
         "throttle",
+        "world",
     )
 
     def __init__(
@@ -97,6 +107,7 @@ class Actor:
         slots: Slots,
         surroundings: Surroundings,
         call_limits: CallLimits,
+        world: World = NOTHING,
         mailbox_calls: int = limits.MAILBOX_CALLS,
         report: Report | None = None,
         throttle: ThrottlePolicy | None = None,
@@ -117,6 +128,8 @@ class Actor:
         self._module = module
         self._surroundings = surroundings
         self._call_limits = call_limits
+        self.world = world
+        """What further calls find through WASI."""
         self._mailbox_calls = mailbox_calls
         # Ordered, as a deque is, and what gives up in its middle is found at once.
         self._mailbox: OrderedDict[_Waiting, None] = OrderedDict()
@@ -414,6 +427,7 @@ class Actor:
                 operation=invocation.operation,
                 payload=invocation.payload,
                 limits=self._call_limits,
+                world=self.world,
                 deadline=invocation.deadline,
                 instances=self._instances,
             )

@@ -6,6 +6,7 @@ Each ends in an event, ``component_scaled`` or ``component_scale_failed``.
 
 import asyncio
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,8 +16,9 @@ from host import trust
 from host.actors.actor import Actor
 from host.actors.slots import Slots
 from host.actors.throttle import Throttle, ThrottlePolicy
+from host.actors.world import Allowed, world_of
 from host.artefacts.fetch import Fetcher
-from host.engine import CallLimits, Engine, Instances, Module, ReusePolicy, parse_policy
+from host.engine import CallLimits, Engine, Instances, Module, ReusePolicy, World, parse_policy
 from host.events import Events
 from host.hostcalls.builtin import Builtins
 from host.hostcalls.outward import Outward
@@ -84,6 +86,7 @@ class Actors:
         slots: Slots,
         call_limits: CallLimits,
         throttle: ThrottlePolicy,
+        preopen: Mapping[str, Allowed] | None = None,
         mailbox_calls: int = limits.MAILBOX_CALLS,
     ) -> None:
         self._host_id = host_id
@@ -98,6 +101,7 @@ class Actors:
         self._slots = slots
         self._call_limits = call_limits
         self._throttle = throttle
+        self._preopen = preopen or {}
         self._mailbox_calls = mailbox_calls
         self._running: dict[str, _Running] = {}
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -139,6 +143,7 @@ class Actors:
 
         Raises:
             InvalidRequest: not an id, or limits that are none.
+            Denied: its config wants a directory that this host does not give.
             NotFound: a named config does not exist.
             Draining: the host is stopping.
         """
@@ -149,6 +154,7 @@ class Actors:
         if command.count:
             self._state.check_configs(command.config)
             self._reuse_of(command)
+            self._world_of(command)
         running = self._running.get(actor_id)
         if running is None or not command.count:
             return ""
@@ -209,6 +215,19 @@ class Actors:
             gone = old.model_copy(update={"count": 0})
             await self._events.publish("component_scaled", **self._event_data(gone, old_claims))
             await self._events.publish("component_scaled", **data)
+
+    def configs_changed(self, config_names: frozenset[str]) -> None:
+        """Have further calls find through WASI what the configs say now.
+
+        What can't be had leaves an actor with what it had: it serves on, and the log says why.
+        """
+        for actor_id, running in self._running.items():
+            if config_names.isdisjoint(running.command.config):
+                continue
+            try:
+                running.actor.world = self._world_of(running.command)
+            except errors.LatticeError as error:
+                log.warning("config not followed", actor=actor_id, error=error.text)
 
     async def leave(self) -> None:
         """Have other hosts' calls go elsewhere, and start nothing more."""
@@ -272,6 +291,7 @@ class Actors:
             slots=self._slots,
             surroundings=outward.surroundings,
             call_limits=self._limits_of(command),
+            world=self._world_of(command),
             mailbox_calls=self._mailbox_calls,
             report=self._note_trap,
             throttle=self._throttle,
@@ -285,6 +305,8 @@ class Actors:
             await service.aclose()
             raise errors.Draining("this host is stopping")
         self._running[actor_id] = _Running(actor, service, command, claims, outward)
+        # They may have changed while the subscriptions were made.
+        self.configs_changed(frozenset(command.config))
         log.info(
             "actor started", actor=actor_id, count=command.count, reference=command.component_ref
         )
@@ -292,6 +314,7 @@ class Actors:
 
     async def _change(self, running: _Running, command: ScaleComponent) -> dict[str, object]:
         old = running.command
+        world = self._world_of(command)
         reference = command.component_ref or old.component_ref
         if reference != old.component_ref:
             if command.allow_update:
@@ -301,6 +324,7 @@ class Actors:
             else:
                 reference = old.component_ref
         running.actor.restrict(self._limits_of(command))
+        running.actor.world = world
         running.actor.resize(_bounded(command.count))
         # Whoever scales by hand says nothing of annotations; they stay, or their owner would take
         # the actor for a stranger's.
@@ -380,6 +404,9 @@ class Actors:
     def _instances_of(self, command: ScaleComponent) -> Instances | None:
         policy = self._reuse_of(command)
         return self._engine.instances(policy) if policy is not None else None
+
+    def _world_of(self, command: ScaleComponent) -> World:
+        return world_of(self._state.merged_config(command.config), self._preopen)
 
     def _limits_of(self, command: ScaleComponent) -> CallLimits:
         """The host's limits, lowered to what the command asks for."""

@@ -2,9 +2,12 @@
 
 ``Engine`` compiles modules and holds the pool of instances; ``Execution`` is one call on a fresh
 instance, or on one kept in ``Instances``; ``HostCalls`` is what the layer above gives a guest to
-reach. wasmtime is known here and nowhere else, and its C API in ``ffi`` only.
+reach, and ``World`` what it finds through WASI; ``run_command`` runs a program that is no actor.
+wasmtime is known here and nowhere else, and its C API in ``ffi`` only.
 """
 
+from host.engine.command import Finished, run_command
+from host.engine.descriptors import NOTHING, Directory, World
 from host.engine.engine import Engine, EngineSettings, EngineStatistics
 from host.engine.execution import Execution
 from host.engine.guest import CallLimits, HostCalls
@@ -12,14 +15,19 @@ from host.engine.module import Module
 from host.engine.reuse import Instances, ReusePolicy, parse_policy
 
 __all__ = [
+    "NOTHING",
     "CallLimits",
+    "Directory",
     "Engine",
     "EngineSettings",
     "EngineStatistics",
     "Execution",
+    "Finished",
     "HostCalls",
     "Instances",
     "Module",
     "ReusePolicy",
+    "World",
     "parse_policy",
+    "run_command",
 ]
