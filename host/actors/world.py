@@ -72,11 +72,14 @@ def world_of(config: Mapping[str, str], allowed: Mapping[str, Allowed]) -> World
         arguments = tuple(each.encode() for each in shlex.split(config.get(ARGUMENTS, "")))
     except ValueError as error:
         raise errors.InvalidRequest(f"{ARGUMENTS}: {error}") from None
-    environment = tuple(
-        f"{key.removeprefix(VARIABLE)}={value}".encode()
+    variables = {
+        key.removeprefix(VARIABLE): value
         for key, value in config.items()
         if key.startswith(VARIABLE)
-    )
+    }
+    if wrong := [name for name in variables if not name or "=" in name]:
+        raise errors.InvalidRequest(f"{VARIABLE}{wrong[0]}: want a variable's name")
+    environment = tuple(f"{name}={value}".encode() for name, value in variables.items())
     strings = (*arguments, *environment)
     if any(b"\0" in each for each in strings):
         raise errors.InvalidRequest("a zero byte in an argument or a variable")

@@ -16,7 +16,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,7 +37,7 @@ WRITE_BYTES_MAX = limits.MIB
 """Bytes one call writes at the most; they are copied on the guest's stack."""
 
 DIRECTORY_ENTRIES_MAX = 16_384
-"""Names in a directory that can be listed; they are held in memory between two calls."""
+"""Names in a directory that can be listed; those of one directory are held between two calls."""
 
 FILE_BYTES_MAX = 1024 * limits.MIB
 """Size to which a guest may grow a file."""
@@ -71,6 +71,7 @@ _FLAGS_OF_KERNEL = {
     p1.RSYNC: os.O_SYNC,
     p1.SYNC: os.O_SYNC,
 }
+_ADVICE_MAX = 5
 _CHANGEABLE_FLAGS = p1.APPEND | p1.NONBLOCK
 
 
@@ -122,8 +123,6 @@ class Opened:
     flags: int = 0
     writable: bool = False
     preopened: Directory | None = None
-    names: list[tuple[bytes, int, int]] = field(default_factory=list)
-    """Listed last: names, inodes and types."""
 
 
 class Descriptors:
@@ -147,6 +146,10 @@ class Descriptors:
                 writable=directory.writable,
                 preopened=directory,
             )
+        self._listed: Opened | None = None
+        """The directory that was listed last; another one's listing takes its place."""
+        self._names: list[tuple[bytes, int, int]] = []
+        """Its names, inodes and types."""
         self._lock = threading.Lock()
         self._closed = False
         self.may_block = bool(world.directories)
@@ -187,12 +190,11 @@ class Descriptors:
         return max(0, os.fstat(found.number).st_size - os.lseek(found.number, 0, os.SEEK_CUR))
 
     def fd_advise(self, descriptor: int, offset: int, length: int, advice: int) -> None:
-        file = self._file(descriptor, p1.FD_ADVISE)
-        if advice > 5:
+        # Advice may be ignored, and is worth nothing to a call that ends in milliseconds.
+        self._file(descriptor, p1.FD_ADVISE)
+        if advice > _ADVICE_MAX:
             raise WasiError(p1.INVAL)
         _check_size(offset, length, p1.INVAL)
-        # Advice may be ignored, and is worth nothing to a call that ends in milliseconds.
-        del file
 
     def fd_allocate(self, descriptor: int, offset: int, length: int) -> None:
         file = self._file(descriptor, p1.FD_ALLOCATE)
@@ -283,10 +285,10 @@ class Descriptors:
 
     def fd_readdir(self, descriptor: int, room: int, cookie: int) -> tuple[bytes, int]:
         directory = self._directory(descriptor, p1.FD_READDIR)
-        if cookie == 0 or not directory.names:
-            directory.names = _names(directory.number)
+        if cookie == 0 or directory is not self._listed:
+            self._listed, self._names = directory, _names(directory.number)
         entries = bytearray()
-        listed = itertools.islice(enumerate(directory.names, 1), min(cookie, 1 << 31), None)
+        listed = itertools.islice(enumerate(self._names, 1), min(cookie, 1 << 31), None)
         for following, (name, inode, kind) in listed:
             entries += p1.DIRENT.pack(following, inode, len(name), kind) + name
             if len(entries) >= room:

@@ -326,7 +326,9 @@ a number of bytes; a star marks the place of a result of a fixed size."""
 _SIZES = {"u32*": 4, "u64*": 8, "fdstat*": 24, "filestat*": 64, "prestat*": 8}
 
 
-def _blocking(kinds: str, operation: Callable[..., Any], *, blocks: bool = True) -> Entry:
+def _descriptor_function(
+    kinds: str, operation: Callable[..., Any], *, blocks: bool = True
+) -> Entry:
     """The entry of a function of descriptors, told by what it takes."""
     parameters = "".join(_PARAMETERS[kind] for kind in kinds.split())
     callback = guest.suspending(_answering(_operate(kinds, operation, blocks=blocks)))
@@ -438,47 +440,55 @@ FUNCTIONS: dict[str, Entry] = {
     "environ_sizes_get": _function("ii", _environ_sizes_get),
     "clock_res_get": _function("ii", _clock_res_get),
     "clock_time_get": _function("ili", _clock_time_get),
-    "fd_advise": _blocking("u32 u64 u64 u32", Descriptors.fd_advise),
-    "fd_allocate": _blocking("u32 u64 u64", Descriptors.fd_allocate),
-    "fd_close": _blocking("u32", Descriptors.fd_close),
-    "fd_datasync": _blocking("u32", Descriptors.fd_datasync),
-    "fd_fdstat_get": _blocking("u32 fdstat*", Descriptors.fd_fdstat_get),
-    "fd_fdstat_set_flags": _blocking("u32 u32", Descriptors.fd_fdstat_set_flags),
-    "fd_fdstat_set_rights": _blocking("u32 u64 u64", Descriptors.fd_fdstat_set_rights),
-    "fd_filestat_get": _blocking("u32 filestat*", Descriptors.fd_filestat_get),
-    "fd_filestat_set_size": _blocking("u32 u64", Descriptors.fd_filestat_set_size),
-    "fd_filestat_set_times": _blocking("u32 u64 u64 u32", Descriptors.fd_filestat_set_times),
-    "fd_pread": _blocking("u32 vectors u64 u32*", Descriptors.fd_pread),
-    "fd_prestat_get": _blocking("u32 prestat*", Descriptors.fd_prestat_get, blocks=False),
-    "fd_prestat_dir_name": _blocking("u32 buffer", Descriptors.fd_prestat_dir_name, blocks=False),
-    "fd_pwrite": _blocking("u32 content u64 u32*", Descriptors.fd_pwrite),
+    "fd_advise": _descriptor_function("u32 u64 u64 u32", Descriptors.fd_advise),
+    "fd_allocate": _descriptor_function("u32 u64 u64", Descriptors.fd_allocate),
+    "fd_close": _descriptor_function("u32", Descriptors.fd_close),
+    "fd_datasync": _descriptor_function("u32", Descriptors.fd_datasync),
+    "fd_fdstat_get": _descriptor_function("u32 fdstat*", Descriptors.fd_fdstat_get),
+    "fd_fdstat_set_flags": _descriptor_function("u32 u32", Descriptors.fd_fdstat_set_flags),
+    "fd_fdstat_set_rights": _descriptor_function("u32 u64 u64", Descriptors.fd_fdstat_set_rights),
+    "fd_filestat_get": _descriptor_function("u32 filestat*", Descriptors.fd_filestat_get),
+    "fd_filestat_set_size": _descriptor_function("u32 u64", Descriptors.fd_filestat_set_size),
+    "fd_filestat_set_times": _descriptor_function(
+        "u32 u64 u64 u32", Descriptors.fd_filestat_set_times
+    ),
+    "fd_pread": _descriptor_function("u32 vectors u64 u32*", Descriptors.fd_pread),
+    "fd_prestat_get": _descriptor_function(
+        "u32 prestat*", Descriptors.fd_prestat_get, blocks=False
+    ),
+    "fd_prestat_dir_name": _descriptor_function(
+        "u32 buffer", Descriptors.fd_prestat_dir_name, blocks=False
+    ),
+    "fd_pwrite": _descriptor_function("u32 content u64 u32*", Descriptors.fd_pwrite),
     "fd_read": (_FOUR, (ffi.I32,), guest.suspending(_answering(_fd_read))),
-    "fd_readdir": _blocking("u32 buffer u64 u32*", Descriptors.fd_readdir),
-    "fd_renumber": _blocking("u32 u32", Descriptors.fd_renumber),
-    "fd_seek": _blocking("u32 u64 u32 u64*", Descriptors.fd_seek),
-    "fd_sync": _blocking("u32", Descriptors.fd_sync),
-    "fd_tell": _blocking("u32 u64*", Descriptors.fd_tell),
+    "fd_readdir": _descriptor_function("u32 buffer u64 u32*", Descriptors.fd_readdir),
+    "fd_renumber": _descriptor_function("u32 u32", Descriptors.fd_renumber),
+    "fd_seek": _descriptor_function("u32 u64 u32 u64*", Descriptors.fd_seek),
+    "fd_sync": _descriptor_function("u32", Descriptors.fd_sync),
+    "fd_tell": _descriptor_function("u32 u64*", Descriptors.fd_tell),
     "fd_write": (_FOUR, (ffi.I32,), guest.suspending(_answering(_fd_write))),
-    "path_create_directory": _blocking("u32 path", Descriptors.path_create_directory),
-    "path_filestat_get": _blocking("u32 u32 path filestat*", Descriptors.path_filestat_get),
-    "path_filestat_set_times": _blocking(
+    "path_create_directory": _descriptor_function("u32 path", Descriptors.path_create_directory),
+    "path_filestat_get": _descriptor_function(
+        "u32 u32 path filestat*", Descriptors.path_filestat_get
+    ),
+    "path_filestat_set_times": _descriptor_function(
         "u32 u32 path u64 u64 u32", Descriptors.path_filestat_set_times
     ),
-    "path_link": _blocking("u32 u32 path u32 path", Descriptors.path_link),
-    "path_open": _blocking("u32 u32 path u32 u64 u64 u32 u32*", Descriptors.path_open),
-    "path_readlink": _blocking("u32 path buffer u32*", Descriptors.path_readlink),
-    "path_remove_directory": _blocking("u32 path", Descriptors.path_remove_directory),
-    "path_rename": _blocking("u32 path u32 path", Descriptors.path_rename),
-    "path_symlink": _blocking("path u32 path", Descriptors.path_symlink),
-    "path_unlink_file": _blocking("u32 path", Descriptors.path_unlink_file),
+    "path_link": _descriptor_function("u32 u32 path u32 path", Descriptors.path_link),
+    "path_open": _descriptor_function("u32 u32 path u32 u64 u64 u32 u32*", Descriptors.path_open),
+    "path_readlink": _descriptor_function("u32 path buffer u32*", Descriptors.path_readlink),
+    "path_remove_directory": _descriptor_function("u32 path", Descriptors.path_remove_directory),
+    "path_rename": _descriptor_function("u32 path u32 path", Descriptors.path_rename),
+    "path_symlink": _descriptor_function("path u32 path", Descriptors.path_symlink),
+    "path_unlink_file": _descriptor_function("u32 path", Descriptors.path_unlink_file),
     "poll_oneoff": (_FOUR, (ffi.I32,), guest.suspending(_answering(_poll_oneoff))),
     "proc_exit": ((ffi.I32,), (), guest.immediate(_proc_exit)),
     "proc_raise": _function("i", _not_here),
     "random_get": _function("ii", _random_get),
     "sched_yield": _function("", _sched_yield),
-    "sock_accept": _blocking("u32 u32 u32", Descriptors.no_socket),
-    "sock_recv": _blocking("u32 u32 u32 u32 u32 u32", Descriptors.no_socket),
-    "sock_send": _blocking("u32 u32 u32 u32 u32", Descriptors.no_socket),
-    "sock_shutdown": _blocking("u32 u32", Descriptors.no_socket),
+    "sock_accept": _descriptor_function("u32 u32 u32", Descriptors.no_socket),
+    "sock_recv": _descriptor_function("u32 u32 u32 u32 u32 u32", Descriptors.no_socket),
+    "sock_send": _descriptor_function("u32 u32 u32 u32 u32", Descriptors.no_socket),
+    "sock_shutdown": _descriptor_function("u32 u32", Descriptors.no_socket),
 }
 """Parameters, results and callback of each; the callbacks live as long as the process."""

@@ -53,10 +53,12 @@ def test_what_the_host_does_not_allow_is_denied(value: str, said: str) -> None:
         {"wasi.preopen.": "media"},
         {"wasi.args": "'open"},
         {"wasi.env.A": "x\0y"},
+        {"wasi.env.": "x"},
+        {"wasi.env.A=B": "x"},
         {"wasi.env.A": "x" * STRINGS_BYTES_MAX},
         {f"wasi.preopen./{number}": "media" for number in range(DIRECTORIES_MAX + 1)},
     ],
-    ids=["relative", "nowhere", "quote", "zero", "too long", "too many"],
+    ids=["relative", "nowhere", "quote", "zero", "no name", "no such name", "too long", "too many"],
 )
 def test_what_makes_no_sense_is_refused(config: dict[str, str]) -> None:
     with pytest.raises(errors.InvalidRequest):
