@@ -558,7 +558,7 @@ class Engine:
         compiled = self._from_cache(digest)
         if compiled is None:
             try:
-                compiled = ffi.module_compile(self.pointer, wasm)
+                compiled = ffi.module_compile(self.pointer, module.without_much_debug(wasm))
             except ffi.LibraryError as error:
                 raise module.refused_by_compiler(
                     str(error), self.settings.memory_bytes_max

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from host.engine import ffi, wapc
 from lattice import errors, limits
+from lattice.identity import sections
 
 if TYPE_CHECKING:
     from host.engine.engine import Engine
@@ -29,6 +30,10 @@ COMMAND = "_start"
 """What a WASI program exports, and runs from."""
 
 _TOO_MUCH_MEMORY = re.compile(r"minimum byte size of (\d+) which exceeds the limit")
+
+DEBUG_BYTES_MAX = 4 * limits.MIB
+"""Debug information that is used for backtraces: a trap reads through it on the event loop's
+thread, about 2 ms for each MiB, and it stays in memory with the compiled code."""
 
 IMPORTS_NAMED_MAX = 20
 """Unknown imports that an error lists; the rest is counted."""
@@ -171,6 +176,18 @@ def check_header(wasm: bytes) -> None:
         )
     if version != CORE_VERSION:
         raise errors.InvalidRequest(f"unknown version of WebAssembly: {version.hex()}")
+
+
+def without_much_debug(wasm: bytes) -> bytes:
+    """The module as it is compiled: without its debug information if that is too much."""
+    try:
+        debug = [each for each in sections.custom(wasm) if each[0].startswith(".debug_")]
+        if sum(len(content) for _, content in debug) <= DEBUG_BYTES_MAX:
+            return wasm
+        return sections.strip(wasm, frozenset(name for name, _ in debug))
+    except errors.InvalidRequest:
+        # The compiler says better what is wrong.
+        return wasm
 
 
 def refused_by_compiler(text: str, memory_bytes_max: int) -> errors.InvalidRequest:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from host.engine import Engine
+from host.engine import module as module_facts
 from lattice import errors
 from tests.support.c_guest import compiled, needs_compiler
 from tests.support.host_calls import execution, run
@@ -33,6 +34,21 @@ async def test_without_debug_information_it_names_functions(engine: Engine) -> N
     frames = await backtrace(engine, "-g", "-g0")
 
     assert [frame.split(" @ ")[0] for frame in frames] == ["deepest", "middle", "guest_call"]
+
+
+@needs_compiler
+async def test_with_too_much_debug_information_it_names_functions(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_facts, "DEBUG_BYTES_MAX", 100)
+    frames = await backtrace(engine, "-g")
+
+    assert [frame.split(" @ ")[0] for frame in frames] == ["deepest", "middle", "guest_call"]
+
+
+def test_a_broken_module_is_left_to_the_compiler() -> None:
+    broken = module_facts.MAGIC + module_facts.CORE_VERSION + b"\0\xff"
+    assert module_facts.without_much_debug(broken) == broken
 
 
 @needs_compiler
