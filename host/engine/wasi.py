@@ -352,28 +352,29 @@ def _operate(
         # An argument is a wasmtime_val_t: a kind of 8 bytes, then the value, 32 bytes in all.
         index = 2
         for kind in wanted:
-            pointer, length = words[index], words[index + 8]
+            first = words[index]
             if kind == "u32":
-                arguments.append(pointer)
+                arguments.append(first)
             elif kind == "u64":
-                arguments.append(pointer | words[index + 1] << 32)
-            elif kind == "path":
-                if length > paths.PATH_BYTES_MAX:
-                    return NAMETOOLONG
-                arguments.append(call.read(caller, "wasi", pointer, length))
+                arguments.append(first | words[index + 1] << 32)
             elif kind in _SIZES:
-                rooms.append([(pointer, _SIZES[kind])])
-            elif length > VECTORS_MAX and kind != "buffer":
+                rooms.append([(first, _SIZES[kind])])
+            elif kind == "path":
+                if (length := words[index + 8]) > paths.PATH_BYTES_MAX:
+                    return NAMETOOLONG
+                arguments.append(call.read(caller, "wasi", first, length))
+            elif kind == "buffer":
+                arguments.append(length := words[index + 8])
+                rooms.append([(first, length)])
+            elif (count := words[index + 8]) > VECTORS_MAX:
                 return INVAL
             else:
-                pieces = [(pointer, length)]
-                if kind != "buffer":
-                    pairs = call.read(caller, "wasi", pointer, 8 * length)
-                    pieces = list(struct.iter_unpack("<II", pairs))
+                pairs = call.read(caller, "wasi", first, 8 * count)
+                pieces = list(struct.iter_unpack("<II", pairs))
                 if kind == "content":
                     arguments.append(_gather(call, caller, pieces))
                 else:
-                    arguments.append(sum(size for _, size in pieces))
+                    arguments.append(sum(length for _, length in pieces))
                     rooms.append(pieces)
             index += 8 * len(_PARAMETERS[kind])
         # Looked at now: afterwards the guest is suspended, and its memory stays as it is.
