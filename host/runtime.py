@@ -30,6 +30,7 @@ from host.logs import Logs
 from host.memory import machine_bytes
 from host.settings import HostSettings
 from host.supervise.providers import Providers, Surroundings
+from host.supervise.restarts import RestartPolicy
 from host.trust import Trust
 from lattice import limits
 from lattice.aio.stalls import StallWatch
@@ -167,6 +168,10 @@ class Host:
                     environment=self._provider_environment,
                     log_level=settings.log_level,
                     structured_logging=settings.log_format == "json",
+                    restarts=RestartPolicy(
+                        restarts_max=settings.provider_restarts_max,
+                        window_s=settings.provider_restart_window_s,
+                    ),
                 )
             )
             handlers = Handlers(

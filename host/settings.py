@@ -131,6 +131,12 @@ class HostSettings(BaseSettings):
     throttle_s_max: float = Field(default=limits.THROTTLE_S_MAX, gt=0)
     """Longest time for which a throttled actor is not called."""
 
+    provider_restarts_max: int = Field(default=limits.PROVIDER_RESTARTS_MAX, ge=0, le=1_000)
+    """Restarts of one provider within ``provider_restart_window_s``; then it is given up."""
+
+    provider_restart_window_s: float = Field(default=limits.PROVIDER_RESTART_WINDOW_S, gt=0)
+    """Seconds for which a provider's crash counts."""
+
     mailbox_calls: int = Field(default=limits.MAILBOX_CALLS, ge=0)
     """Calls that may wait for one actor; beyond it ``overloaded``."""
 

@@ -260,6 +260,21 @@ BEAT_S = 1.0
 PROVIDER_START_TIMEOUT_S = 10.0
 """From spawning a provider until it must answer its first health check."""
 
+PROVIDER_RESTART_S = 1.0
+"""First pause before a provider that ended is started again, doubled with each crash."""
+
+PROVIDER_RESTART_S_MAX = 30.0
+"""Longest such pause: whoever mends what it leans on waits no longer than for a health check."""
+
+PROVIDER_STEADY_S = 60.0
+"""A copy that answered its health checks for so long has recovered: pauses start over."""
+
+PROVIDER_RESTARTS_MAX = 10
+"""Restarts of one provider within ``PROVIDER_RESTART_WINDOW_S``; then it is given up."""
+
+PROVIDER_RESTART_WINDOW_S = 300.0
+"""A provider that ends at once uses up its restarts in less than half of it."""
+
 PROVIDER_STOP_TIMEOUT_S = 3.0
 """From asking a provider to stop until it is killed."""
 

@@ -16,6 +16,7 @@ import structlog
 
 from lattice import errors, installed, limits, subjects
 from lattice.aio import processes
+from lattice.aio.processes import LastWords
 from lattice.bus import Bus
 from lattice.rpc import Rpc
 from lattice.wire import control
@@ -25,6 +26,12 @@ log = structlog.get_logger()
 
 START_POLL_S = 0.05
 """Between two questions whether a starting process is up; it has not subscribed before it is."""
+
+STDERR_LINES_MAX = 10
+"""What is kept of a process's errors, to be told when it ended: the end of a traceback."""
+
+STDERR_BYTES_MAX = 2_048
+"""Of those lines, together: they travel in an event."""
 
 
 class Copy(Protocol):
@@ -45,11 +52,19 @@ class Copy(Protocol):
     async def update_config(self, config: dict[str, str]) -> None: ...
 
     async def health(self) -> Health | None:
-        """How it is; None when it did not answer in time."""
+        """How it is; None when it did not answer in time.
+
+        Raises:
+            LatticeError: it could not be asked, by no fault of its own.
+        """
         ...
 
     async def wait_ended(self) -> str:
         """Return only if it ends by itself, saying how."""
+        ...
+
+    def last_facts(self) -> dict[str, Any]:
+        """What else is known of a copy that ended: ``exit_status``, and the end of ``stderr``."""
         ...
 
     async def stop(self, *, drain_s: float) -> None:
@@ -75,22 +90,34 @@ class ProcessCopy:
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._data: HostData | None = None
+        self._words: LastWords | None = None
 
     async def start(self, data: HostData) -> None:
+        words = self._words = LastWords(
+            lines_max=STDERR_LINES_MAX, bytes_max=STDERR_BYTES_MAX, onward=sys.stderr.fileno()
+        )
         try:
             process = await processes.spawn(
-                *self._command, stdin=asyncio.subprocess.PIPE, env=dict(self._environment)
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                error_output=words.writer,
+                env=dict(self._environment),
             )
         except OSError as error:
+            words.close()
             raise errors.InvalidRequest(
                 f"can't run {self._command[0]}: {error.strerror or error}"
             ) from None
+        except BaseException:
+            words.close()
+            raise
+        words.handed_over()
         self._process, self._data = process, data
         try:
             await self._hand_over(process, data)
             await self._wait_answering(process)
         except BaseException:
-            await processes.end(process, grace_s=0)
+            await self._end(process, grace_s=0)
             raise
 
     async def put_link(self, link: ResolvedLink) -> None:
@@ -109,7 +136,7 @@ class ProcessCopy:
                 return await self._ask_health(host, limits.HEALTH_TIMEOUT_S)
             except errors.NotRunning:
                 continue
-            except errors.LatticeError:
+            except (errors.DeadlineExceeded, errors.InvalidRequest):
                 return None
         return None
 
@@ -118,12 +145,26 @@ class ProcessCopy:
         status = await self._process.wait()
         return f"its process ended with status {status}"
 
+    def last_facts(self) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._words is not None
+        status = self._process.returncode
+        facts: dict[str, Any] = {} if status is None else {"exit_status": status}
+        return {**facts, "stderr": self._words.text}
+
     async def stop(self, *, drain_s: float) -> None:
         if self._process is None or self._data is None:
             return
         if self._process.returncode is None:
             await self._ask_to_stop(self._data, drain_s)
-        await processes.end(self._process, grace_s=limits.PROVIDER_STOP_TIMEOUT_S)
+        await self._end(self._process, grace_s=limits.PROVIDER_STOP_TIMEOUT_S)
+
+    async def _end(self, process: asyncio.subprocess.Process, *, grace_s: float) -> None:
+        try:
+            await processes.end(process, grace_s=grace_s)
+        finally:
+            if self._words is not None:
+                self._words.close()
 
     async def _hand_over(self, process: asyncio.subprocess.Process, data: HostData) -> None:
         assert process.stdin is not None
@@ -134,7 +175,7 @@ class ProcessCopy:
             await process.stdin.wait_closed()
         except (BrokenPipeError, ConnectionResetError):
             status = await process.wait()
-            raise errors.ProviderError(f"it ended with status {status} at once") from None
+            raise self._ended(status, "at once") from None
 
     async def _wait_answering(self, process: asyncio.subprocess.Process) -> None:
         assert self._data is not None
@@ -152,7 +193,11 @@ class ProcessCopy:
                         return
         except TimeoutError:
             raise _silent() from None
-        raise errors.ProviderError(f"it ended with status {process.returncode} while starting")
+        raise self._ended(process.returncode, "while starting")
+
+    def _ended(self, status: int | None, when: str) -> errors.ProviderError:
+        words = self._words.text.splitlines()[-1:] if self._words is not None else []
+        return errors.ProviderError(": ".join((f"it ended with status {status} {when}", *words)))
 
     def _health_hosts(self, data: HostData) -> tuple[str | None, ...]:
         """Whom to ask how the copy is.
@@ -205,7 +250,7 @@ class _Runtime(Protocol):
 
     async def update_config(self, config: dict[str, str]) -> None: ...
 
-    async def health(self) -> Health: ...
+    async def health(self) -> Health | None: ...
 
     async def aclose(self, *, drain_s: float) -> None: ...
 
@@ -245,6 +290,9 @@ class BuiltinCopy:
         # It ends with the host, or by ``stop``.
         await asyncio.get_running_loop().create_future()
         return ""
+
+    def last_facts(self) -> dict[str, Any]:
+        return {}
 
     async def stop(self, *, drain_s: float) -> None:
         if self._runtime is not None:

@@ -12,6 +12,7 @@ from host import trust
 from host.artefacts.fetch import Fetcher
 from host.events import Events
 from host.supervise.copies import BuiltinCopy, Copy, ProcessCopy, find_provider, process_command
+from host.supervise.restarts import RestartPolicy
 from host.supervise.supervisor import Knowledge, Supervisor
 from host.trust import Trust
 from lattice import errors, limits, names
@@ -48,6 +49,7 @@ class Surroundings:
     """Environment of provider processes: the host's own is not theirs to see."""
     log_level: str
     structured_logging: bool
+    restarts: RestartPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,11 @@ class Providers:
         self._stopping = False
 
     def __contains__(self, provider_id: str) -> bool:
-        return provider_id in self._running or provider_id in self._starting
+        """Whether it runs here, or is about to; one that was given up is none of both."""
+        running = self._running.get(provider_id)
+        return provider_id in self._starting or (
+            running is not None and not running.supervisor.is_given_up
+        )
 
     def describe(self) -> list[ProviderDescription]:
         return [
@@ -88,6 +94,7 @@ class Providers:
                 name=running.claims.name if running.claims else None,
                 revision=(running.claims.revision or 0) if running.claims else 0,
                 annotations=running.supervisor.command.annotations,
+                crashes=running.supervisor.crashes(),
             )
             for provider_id, running in sorted(self._running.items())
         ]
@@ -104,7 +111,7 @@ class Providers:
         provider_id = names.parse_entity(command.provider_id)
         if provider_id in self:
             raise errors.AlreadyExists("provider with that ID is already running")
-        if len(self._running) + len(self._starting) >= PROVIDERS_MAX:
+        if len(self._running.keys() | self._starting | {provider_id}) > PROVIDERS_MAX:
             raise errors.Overloaded(f"this host runs {PROVIDERS_MAX} providers already")
         self._host.state.check_configs(command.config)
         self._check_reference(command.provider_ref)
@@ -130,7 +137,10 @@ class Providers:
             return
         finally:
             self._starting.discard(command.provider_id)
+        given_up = self._running.pop(command.provider_id, None)
         self._running[command.provider_id] = running
+        if given_up is not None:
+            await given_up.supervisor.stop()
         log.info("provider started", provider=command.provider_id, reference=command.provider_ref)
         await self._host.events.publish(
             "provider_started",
@@ -153,6 +163,7 @@ class Providers:
             new_copy=source.new_copy,
             events=self._host.events,
             host_id=self._host.host_id,
+            restarts=self._host.restarts,
         )
         await supervisor.start()
         if self._stopping:

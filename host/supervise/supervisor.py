@@ -1,11 +1,13 @@
 """Keeps one provider running, and telling it what it should know.
 
-Three things happen side by side, none waits for another: the copy is watched and restarted with
-back-off; its health is asked; and what it was told (links, configuration) is brought in line with
-what is true, by difference, so that nothing depends on having seen every change.
+Three things happen side by side, none waits for another: the copy is watched, restarted with
+back-off, and given up when that does not help; its health is asked; and what it was told (links,
+configuration) is brought in line with what is true, by difference, so that nothing depends on
+having seen every change.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -13,27 +15,19 @@ import structlog
 
 from host.events import Events
 from host.supervise.copies import Copy
+from host.supervise.restarts import Phase, RestartPolicy, Restarts
 from lattice import errors, limits
-from lattice.aio import retry
 from lattice.aio.tasks import TaskGroup
-from lattice.wire.control import StartProvider
+from lattice.wire.control import ProviderCrashes, StartProvider
 from lattice.wire.provider import Health, HostData, ResolvedLink
 
 log = structlog.get_logger()
-
-RESTART_DELAY_S = 1.0
-"""First pause before a provider that ended is started again; grows to ``RESTART_DELAY_S_MAX``."""
-
-RESTART_DELAY_S_MAX = 30.0
-
-STEADY_S = 60.0
-"""A copy that ran for so long has recovered: the next pause is the first one again."""
 
 FIRST_HEALTH_S = 5.0
 """From the start to the first health check, as in wasmCloud 1.x."""
 
 HEALTH_FAILURES_MAX = 3
-"""Health checks in a row that may fail before the copy is replaced."""
+"""Health checks in a row without an answer, after which the copy is replaced."""
 
 RETELL_DELAY_S = 0.5
 """Pause after a provider could not be told something."""
@@ -59,6 +53,7 @@ class Supervisor:
         new_copy: Callable[[], Awaitable[Copy]],
         events: Events,
         host_id: str,
+        restarts: RestartPolicy,
     ) -> None:
         """``knowledge`` says what is true now; ``host_data`` makes a new copy's handshake of it."""
         self.command = command
@@ -74,6 +69,26 @@ class Supervisor:
         self._log = log.bind(provider=command.provider_id)
         self._healthy: bool | None = None
         self._restart_wanted = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._restarts = Restarts(restarts, self._clock())
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it does not run, and will not unless it is started anew."""
+        return self._restarts.phase is Phase.GIVEN_UP
+
+    def crashes(self) -> ProviderCrashes | None:
+        """What is to be told of it in inventories; nothing when nothing happened lately."""
+        restarts, now = self._restarts, self._clock()
+        count = restarts.crashes(now)
+        if not count and restarts.phase is Phase.RUNNING:
+            return None
+        return ProviderCrashes(
+            state=restarts.phase,
+            count=count,
+            backoff_ms=round(restarts.left_s(now) * 1000),
+            reason=restarts.reason,
+        )
 
     @property
     def told(self) -> Knowledge:
@@ -110,30 +125,53 @@ class Supervisor:
         self._changed.set()
 
     async def _watch(self) -> None:
-        """Replace the copy whenever it ends or was found hung."""
-        pauses = retry.backoff(RESTART_DELAY_S, max_s=RESTART_DELAY_S_MAX)
-        clock = asyncio.get_running_loop().time
-        while True:
-            started = clock()
+        """Replace the copy whenever it ends or was found hung, until that is given up."""
+        while not self.is_given_up:
             if (copy := self._copy) is not None:
-                reason = await self._ended(copy)
-                self._log.error("provider ended", reason=reason)
-                await self._events.publish_own(
-                    "provider_crashed", **self._identity(), reason=reason
-                )
-                # Ours until it has ended: were this cancelled, ``stop`` would have to end it.
-                await copy.stop(drain_s=0)
-                self._copy = None
-            if clock() - started > STEADY_S:
-                pauses = retry.backoff(RESTART_DELAY_S, max_s=RESTART_DELAY_S_MAX)
-            await asyncio.sleep(next(pauses))
-            try:
-                await self._start_copy()
-            except errors.LatticeError as error:
-                self._log.error("provider could not be restarted", error=error.text)
+                await self._bury(copy)
             else:
-                self._log.info("provider restarted")
-                await self._events.publish_own("provider_restarted", **self._identity())
+                await self._revive()
+        await self._tell_given_up()
+        # It is guarded, so that ending would have it run again.
+        await asyncio.get_running_loop().create_future()
+
+    async def _bury(self, copy: Copy) -> None:
+        """Wait for a copy's end, and tell of it."""
+        reason = await self._ended(copy)
+        self._restarts.crashed(self._clock(), random.uniform, reason)
+        self._log.error("provider ended", reason=reason)
+        await self._events.publish_own(
+            "provider_crashed", **self._identity(), reason=reason, **copy.last_facts()
+        )
+        # Ours until it has ended: were this cancelled, ``stop`` would have to end it.
+        await copy.stop(drain_s=0)
+        self._copy = None
+
+    async def _revive(self) -> None:
+        """Start another copy when it is due."""
+        await asyncio.sleep(self._restarts.left_s(self._clock()))
+        try:
+            await self._start_copy()
+        except errors.Unavailable as error:
+            # NATS or a registry is away, which says nothing of the provider.
+            self._restarts.postponed(self._clock(), random.uniform)
+            self._log.warning("provider could not be restarted yet", error=error.text)
+        except errors.LatticeError as error:
+            self._restarts.crashed(self._clock(), random.uniform, error.text)
+            self._log.error("provider could not be restarted", error=error.text)
+        else:
+            self._restarts.started(self._clock())
+            self._log.info("provider restarted")
+            await self._events.publish_own("provider_restarted", **self._identity())
+
+    async def _tell_given_up(self) -> None:
+        crashes, reason = self._restarts.crashes(self._clock()), self._restarts.reason
+        self._log.critical(
+            "provider given up: it is not restarted any more", crashes=crashes, reason=reason
+        )
+        await self._events.publish_own(
+            "provider_gave_up", **self._identity(), crashes=crashes, reason=reason
+        )
 
     async def _ended(self, copy: Copy) -> str:
         self._restart_wanted.clear()
@@ -145,7 +183,7 @@ class Supervisor:
 
         async def note_hang() -> None:
             await self._restart_wanted.wait()
-            reasons.put_nowait(f"{HEALTH_FAILURES_MAX} health checks in a row failed")
+            reasons.put_nowait(f"{HEALTH_FAILURES_MAX} health checks in a row were not answered")
 
         group.spawn(note_end(), name="wait for its end")
         group.spawn(note_hang(), name="wait for a hang")
@@ -182,16 +220,29 @@ class Supervisor:
 
     async def _ask_health(self) -> None:
         await asyncio.sleep(FIRST_HEALTH_S)
-        failures = 0
+        asked, silences = self._copy, 0
         while True:
             if (copy := self._copy) is not None:
-                health = await copy.health()
-                failures = failures + 1 if health is None else 0
-                await self._report(health)
-                if failures >= HEALTH_FAILURES_MAX:
-                    failures = 0
-                    self._restart_wanted.set()
+                if copy is not asked:
+                    asked, silences = copy, 0
+                try:
+                    health = await copy.health()
+                except errors.LatticeError as error:
+                    # Our own way to it is blocked: nothing is known of the copy.
+                    self._log.debug("provider could not be asked", error=error.text)
+                else:
+                    silences = silences + 1 if health is None else 0
+                    await self._judge(copy, health, silences)
             await asyncio.sleep(limits.HEALTH_INTERVAL_S)
+
+    async def _judge(self, copy: Copy, health: Health | None, silences: int) -> None:
+        await self._report(health)
+        if self._copy is not copy:
+            return
+        if silences >= HEALTH_FAILURES_MAX:
+            self._restart_wanted.set()
+        elif health is not None and health.healthy:
+            self._restarts.was_well(self._clock())
 
     async def _report(self, health: Health | None) -> None:
         """Publish how it is; silence counts as failure, which wasmCloud 1.x never reported."""

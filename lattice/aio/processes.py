@@ -4,9 +4,12 @@ import asyncio
 import ctypes
 import errno
 import itertools
+import os
 import signal
 import sys
+from collections import deque
 from contextlib import suppress
+from functools import partial
 from os import PathLike
 from typing import IO
 
@@ -20,16 +23,26 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
+_READ_BYTES = 64 * 1024
+"""What is read at a time of what a child says: what a pipe holds."""
+
+
 async def spawn(
     *command: str | PathLike[str],
     output: IO[bytes] | int | None = None,
+    error_output: int | None = None,
     stdin: int | None = None,
     env: dict[str, str] | None = None,
 ) -> asyncio.subprocess.Process:
     """Start a child that the kernel kills when this process dies, even by SIGKILL (Linux).
 
-    It gets a process group of its own, so that Ctrl-C on a terminal reaches only its owner, which
-    then ends its children in order. ``output`` takes both its standard output and its errors.
+    The kernel does so when the thread that forked ends, even if the process goes on. Event loops
+    fork in the thread that they run in: all our programs run theirs in the main thread, whose end
+    is the process's.
+
+    It gets a session and a process group of its own, so that Ctrl-C on a terminal reaches only its
+    owner, which then ends its children in order. ``output`` takes both its standard output and its
+    errors, ``error_output`` its errors alone.
 
     Raises:
         OSError: it could not be started.
@@ -41,10 +54,10 @@ async def spawn(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
                 stdout=output,
-                stderr=asyncio.subprocess.STDOUT if output is not None else None,
+                stderr=error_output if output is None else asyncio.subprocess.STDOUT,
                 env=env,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_die_with, os.getpid()),
             )
         except OSError as error:
             if error.errno != errno.ETXTBSY or next(attempts) == BUSY_ATTEMPTS_MAX:
@@ -55,22 +68,84 @@ async def spawn(
 async def end(process: asyncio.subprocess.Process, *, grace_s: float) -> int:
     """Ask a child to end, kill it when it has not after ``grace_s``, and return its exit status.
 
-    Cancelling kills it at once.
+    Whatever is left of its process group is killed then: what it started, and forgot. Cancelling
+    kills all of it at once.
     """
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(grace_s):
-                await process.wait()
-        except (TimeoutError, asyncio.CancelledError) as reason:
+    try:
+        if process.returncode is None:
             with suppress(ProcessLookupError):
-                process.kill()
-            if isinstance(reason, asyncio.CancelledError):
-                raise
+                process.terminate()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await process.wait()
+    finally:
+        # A group's number is not given away while somebody is in it, as a process's is not.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     return await process.wait()
 
 
-def _die_with_parent() -> None:
+class LastWords:
+    """A pipe for what a child says, of which the end is kept; all of it is passed on.
+
+    It is this process's own and not the child's transport's: whoever inherited the child's end may
+    hold it for ever, and nobody waits for that.
+    """
+
+    def __init__(self, *, lines_max: int, bytes_max: int, onward: int) -> None:
+        """``onward``: the file descriptor that it is passed on to."""
+        self._lines: deque[bytes] = deque(maxlen=lines_max)
+        self._bytes_max = bytes_max
+        self._onward = onward
+        self._reader, self.writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        asyncio.get_running_loop().add_reader(self._reader, self._read)
+
+    def handed_over(self) -> None:
+        """Close our copy of the child's end, once it has its own."""
+        if self.writer >= 0:
+            os.close(self.writer)
+            self.writer = -1
+
+    @property
+    def text(self) -> str:
+        """The last lines."""
+        self._read()
+        return b"".join(self._lines)[-self._bytes_max :].decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Listen no more; what was said is kept. Safe to call twice."""
+        self.handed_over()
+        self._read()
+        if self._reader >= 0:
+            self._stop_listening()
+
+    def _read(self) -> None:
+        if self._reader < 0:
+            return
+        try:
+            chunk = os.read(self._reader, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._stop_listening()
+            return
+        # Not ours to fail for: whoever read it may be gone.
+        with suppress(OSError):
+            os.write(self._onward, chunk)
+        begun = self._lines.pop() if self._lines and not self._lines[-1].endswith(b"\n") else b""
+        for line in (begun + chunk).splitlines(keepends=True):
+            self._lines.append(line[-self._bytes_max :])
+
+    def _stop_listening(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._reader)
+        os.close(self._reader)
+        self._reader = -1
+
+
+def _die_with(parent: int) -> None:
+    """Run in the child: have the kernel kill it when its parent dies, or has died meanwhile."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

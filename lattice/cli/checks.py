@@ -12,7 +12,13 @@ from enum import StrEnum
 
 from lattice import limits, subjects
 from lattice.bus import AccountFacts, ServerFacts, StreamFacts, Usage
-from lattice.wire.control import Host, HostInventory, Link
+from lattice.wire.control import (
+    Host,
+    HostInventory,
+    Link,
+    ProviderCrashes,
+    ProviderDescription,
+)
 from lattice.wire.diagnostics import HostDiagnostics
 from lattice.wire.reconciler import Leading
 
@@ -385,11 +391,17 @@ def links(facts: Facts) -> Iterator[Finding]:
 def providers(facts: Facts) -> Iterator[Finding]:
     """Whether providers are well."""
     running = [
-        (host, provider.id)
+        (host, provider)
         for host, inventory in facts.inventories.items()
         for provider in inventory.providers
     ]
     names = {host.id: host.friendly_name for host in facts.hosts}
+    crashed = [
+        _crashed(provider, provider.crashes, host, names.get(host, host))
+        for host, provider in running
+        if provider.crashes is not None
+    ]
+    yield from crashed
     for (host_id, provider_id), reason in sorted(facts.unhealthy.items()):
         yield Finding(
             "providers",
@@ -399,10 +411,30 @@ def providers(facts: Facts) -> Iterator[Finding]:
             f"see its host's log; restart it with: lattice stop provider {provider_id} --host-id"
             f" {host_id}",
         )
-    if running and not facts.unhealthy:
+    if running and not facts.unhealthy and not crashed:
         yield Finding(
             "providers", Level.OK, f"nothing is wrong with {counted(len(running), 'provider')}"
         )
+
+
+def _crashed(
+    provider: ProviderDescription, crashes: ProviderCrashes, host_id: str, host: str
+) -> Finding:
+    often = f"{crashes.count} crash{'' if crashes.count == 1 else 'es'}"
+    if provider.is_given_up:
+        return Finding(
+            "providers",
+            Level.PROBLEM,
+            f"provider {provider.id} on host {host} was given up after {often}: {crashes.reason}",
+            f"mend what ends it (see the host's log), then: lattice start provider"
+            f" {provider.image_ref or 'REFERENCE'} {provider.id} --host-id {host_id}",
+        )
+    return Finding(
+        "providers",
+        Level.WARNING,
+        f"provider {provider.id} on host {host} had {often} lately: {crashes.reason}",
+        "see the host's log, and follow it with: lattice events",
+    )
 
 
 def incidents(facts: Facts) -> Iterator[Finding]:

@@ -61,6 +61,7 @@ INCIDENTS = frozenset(
         "linkdef_set_failed",
         "messages_dropped",
         "provider_crashed",
+        "provider_gave_up",
         "provider_start_failed",
         "reconciler_stepped_back",
     }

@@ -15,7 +15,7 @@ from lattice.cli import completion, output
 from lattice.cli.connection import Connection, connect
 from lattice.cli.options import Options, command
 from lattice.cli.output import Result
-from lattice.wire.control import Host, HostInventory
+from lattice.wire.control import Host, HostInventory, ProviderCrashes
 
 QUICK_WAIT_S = 0.25
 """A host whose exact name answers by then is taken without waiting for slower ones."""
@@ -269,9 +269,24 @@ def _inventory_text(inventory: HostInventory) -> list[RenderableType]:
             (p.id, p.name or "", with_short_digests(p.image_ref)) for p in inventory.providers
         ]
         text.append(output.table(("Provider ID", "Name", "Reference"), providers))
+        text += [
+            output.visible(f"  {p.id} {_crashes(p.crashes)}")
+            for p in inventory.providers
+            if p.crashes
+        ]
     else:
         text.append("  no providers")
     return text
+
+
+def _crashes(crashes: ProviderCrashes) -> str:
+    often = f"crashed {crashes.count} time{'' if crashes.count == 1 else 's'} lately"
+    match crashes.state:
+        case "given_up":
+            return f"is given up: it {often}, at last: {crashes.reason}"
+        case "restarting":
+            return f"is started again in {crashes.backoff_ms} ms: it {often}: {crashes.reason}"
+    return f"runs again: it {often}: {crashes.reason}"
 
 
 async def _inventory(connection: Connection, host_id: str) -> HostInventory | None:

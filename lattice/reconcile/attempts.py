@@ -4,13 +4,14 @@ Commands are absolute, so repeating one is harmless; the point is not to start s
 two hosts, and not to shout at a host that can't.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from lattice.reconcile.model import (
     Attempt,
     Command,
     Memory,
+    ObservedProvider,
     StartProvider,
     StopProvider,
     digest,
@@ -56,6 +57,17 @@ class Attempts:
     def __bool__(self) -> bool:
         return bool(self._known or self._kept)
 
+    def note_given_up(self, key: str, provider: ObservedProvider) -> None:
+        """A host has tried for long, and failed: it is as if it had refused again and again."""
+        if self.get(key) is None:
+            self._kept[key] = Attempt(
+                command=_start_of(provider.reference, provider.annotations),
+                until=self._now + PAUSE_S_MAX,
+                failures=FAILING_TRIES,
+                refused=True,
+                error=(provider.given_up or "")[:ERROR_CHARS],
+            )
+
     def get(self, key: str) -> Attempt | None:
         return self._kept.get(key) or self._known.get(key)
 
@@ -96,13 +108,18 @@ class Attempts:
             self.keep(command.key)
             return False
         fingerprint = digest(type(command).__name__, asdict(command))
-        if before is None or before.command != fingerprint:
+        same = {fingerprint}
+        if isinstance(command, StartProvider):
+            same.add(_start_of(command.reference, command.annotations))
+        if before is None or before.command not in same:
             attempt = Attempt(command=fingerprint, until=0, count=count)
         elif before.until > self._now:
             self._kept[command.key] = before
             return False
         else:
-            attempt = before.model_copy(update={"tries": before.tries + 1, "refused": False})
+            attempt = before.model_copy(
+                update={"command": fingerprint, "tries": before.tries + 1, "refused": False}
+            )
         attempt.until = self._now + _patience_s(command, attempt.tries)
         self._sent += 1
         self._kept[command.key] = attempt
@@ -157,6 +174,11 @@ def failed(memory: Memory, key: str, error: str, now: float) -> Memory:
         for name, app in memory.apps.items()
     }
     return memory.model_copy(update={"attempts": memory.attempts | {key: refused}, "apps": apps})
+
+
+def _start_of(reference: str, annotations: Mapping[str, str]) -> str:
+    """Fingerprint of a start of which no more is known than what runs, or should, says of it."""
+    return digest("start", reference, annotations)
 
 
 def _patience_s(command: Command, tries: int) -> float:

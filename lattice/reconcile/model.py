@@ -42,6 +42,8 @@ class ObservedProvider:
     annotations: Mapping[str, str] = field(default_factory=dict)
     healthy: bool | None = None
     """What its last health check said, None when there was none."""
+    given_up: str | None = None
+    """Why its host has ceased to start it again: then it does not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,6 +82,7 @@ READS_AGAIN = frozenset(
         "host_heartbeat",
         "host_started",
         "labels_changed",
+        "provider_gave_up",
         "provider_start_failed",
         "provider_started",
         "provider_stopped",
@@ -151,7 +152,10 @@ class Observer:
         for subject, callback in (
             (subjects.beat(self._lattice, "*"), self._on_beat),
             (subjects.event(self._lattice, "*"), self._on_event),
-            (subjects.own_event(self._lattice, "host_draining"), self._on_event),
+            *(
+                (subjects.own_event(self._lattice, name), self._on_event)
+                for name in ("host_draining", "provider_gave_up")
+            ),
         ):
             self._subscriptions.append(await self._bus.subscribe(subject, callback))
         await self._bus.flush()
@@ -391,6 +395,9 @@ def _observed(host: _Host, inventory: HostInventory) -> ObservedHost:
                 reference=provider.image_ref or "",
                 annotations=provider.annotations or {},
                 healthy=host.health.get(provider.id),
+                given_up=provider.crashes.reason
+                if provider.crashes is not None and provider.is_given_up
+                else None,
             )
             for provider in inventory.providers
         },

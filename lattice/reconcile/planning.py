@@ -104,6 +104,8 @@ class _Planner:
         ]
         self._memory = memory.model_copy(deep=True)
         self._attempts = Attempts(self._memory, now)
+        for key, provider in self._view.given_up():
+            self._attempts.note_given_up(key, provider)
         self._now = now
         self._whole = whole
         self._steps: list[Step] = []

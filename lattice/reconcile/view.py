@@ -63,11 +63,17 @@ class View:
                 if component.count:
                     self._add("component", entity, host.id, component)
             for entity, provider in host.providers.items():
-                self._add("provider", entity, host.id, provider)
+                if provider.given_up is None:
+                    self._add("provider", entity, host.id, provider)
+                else:
+                    self._note_owned("provider", entity, host.id, provider)
 
     def _add(self, kind: EntityKind, entity: str, host: str, copy: Copy) -> None:
         self._copies[kind, entity][host] = copy
         self.loads[host] += 1
+        self._note_owned(kind, entity, host, copy)
+
+    def _note_owned(self, kind: EntityKind, entity: str, host: str, copy: Copy) -> None:
         if (app := owner(copy.annotations)) is not None:
             self._owned[app].append(Owned(kind, entity, host, copy))
 
@@ -78,6 +84,13 @@ class View:
 
     def is_alive(self, host: str) -> bool:
         return host in self.hosts and self.hosts[host].state == "alive"
+
+    def given_up(self) -> Iterator[tuple[str, ObservedProvider]]:
+        """Apps' providers that do not run though they were told to, by what they are tried by."""
+        for host in self.hosts.values():
+            for entity, provider in host.providers.items():
+                if provider.given_up is not None and owner(provider.annotations) is not None:
+                    yield provider_key(host.id, entity), provider
 
     def copies(self, kind: EntityKind, entity: str) -> Mapping[str, Copy]:
         """By host."""

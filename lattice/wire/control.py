@@ -149,12 +149,32 @@ class ComponentDescription(Wire):
         return {**fields, "limits": self.limits}
 
 
+class ProviderCrashes(Wire):
+    """That a provider ended lately, and what is done about it; our own."""
+
+    state: str
+    """``running``, ``restarting``, or ``given_up``: then it starts again only when told to."""
+    count: int
+    """Crashes within the window of its host's restart policy."""
+    backoff_ms: int = 0
+    """Milliseconds until it is started again, while that is waited for."""
+    reason: str
+    """How the last copy ended."""
+
+
 class ProviderDescription(Wire):
     id: str
     image_ref: str | None = None
     name: str | None = None
     revision: int = 0
     annotations: StringMap | None = None
+    crashes: ProviderCrashes | None = None
+    """Our own; 1.x's clients pass over it."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its host has ceased to start it again."""
+        return self.crashes is not None and self.crashes.state == "given_up"
 
 
 class Host(Wire):

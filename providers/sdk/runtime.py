@@ -184,14 +184,15 @@ class ProviderRuntime:
             await self._attempt(self._provider.update_config(config), "config refused")
             await self._retry_refused()
 
-    async def health(self) -> Health:
-        """Ask the provider; one that fails to answer is not healthy."""
+    async def health(self) -> Health | None:
+        """Ask the provider: one that fails is not healthy, of one that is silent None is said."""
+        timeout = asyncio.timeout(limits.HEALTH_TIMEOUT_S)
         try:
-            async with asyncio.timeout(limits.HEALTH_TIMEOUT_S):
+            async with timeout:
                 return await self._provider.health()
-        except TimeoutError:
-            return Health(healthy=False, message="the health check took too long")
         except Exception as error:
+            if isinstance(error, TimeoutError) and timeout.expired():
+                return None
             self._log.warning("health check failed", exc_info=error)
             return Health(healthy=False, message=f"the health check failed: {error}")
 
@@ -340,7 +341,10 @@ class ProviderRuntime:
 
     async def _on_health(self, message: Message) -> None:
         health = await self.health()
-        await self._reply(message, health.model_dump_json(exclude_none=True).encode())
+        # Silence is told by silence, so that a host knows a provider that hangs from one that is
+        # ill, which it would not replace.
+        if health is not None:
+            await self._reply(message, health.model_dump_json(exclude_none=True).encode())
 
     async def _on_shutdown(self, message: Message) -> None:
         request = control.parse(Shutdown, message.data, what="shutdown")

@@ -19,7 +19,13 @@ from lattice.bus.server import NatsServer
 from lattice.identity import keys
 from lattice.rpc import Rpc
 from lattice.wire import control, events
-from lattice.wire.control import ComponentDescription, Link, ProviderDescription, Throttling
+from lattice.wire.control import (
+    ComponentDescription,
+    Link,
+    ProviderCrashes,
+    ProviderDescription,
+    Throttling,
+)
 from lattice.wire.invocation import Invocation, Reply, Usage
 from tests.support import command_line
 from tests.support.command_line import Outcome
@@ -200,6 +206,37 @@ async def test_an_inventory_says_which_components_are_throttled_and_why(stub: St
     assert told == [
         "  bad is throttled for 840 ms after 12 traps in a row: the actor trapped: unreachable"
     ]
+
+
+@pytest.mark.parametrize(
+    ("crashes", "words"),
+    [
+        (
+            ProviderCrashes(state="given_up", count=11, reason="status 3"),
+            "is given up: it crashed 11 times lately, at last: status 3",
+        ),
+        (
+            ProviderCrashes(state="restarting", count=1, backoff_ms=840, reason="status 3"),
+            "is started again in 840 ms: it crashed 1 time lately: status 3",
+        ),
+        (
+            ProviderCrashes(state="running", count=2, reason="status 3"),
+            "runs again: it crashed 2 times lately: status 3",
+        ),
+    ],
+    ids=["given up", "restarting", "running"],
+)
+async def test_an_inventory_says_which_providers_crashed_and_what_became_of_them(
+    stub: Stub, crashes: ProviderCrashes, words: str
+) -> None:
+    stub.providers = [
+        ProviderDescription(id="bad", image_ref="file:///b", crashes=crashes),
+        ProviderDescription(id="good", image_ref="file:///g"),
+    ]
+
+    outcome = await stub.run("get", "inventory", "alp", "-t", "500")
+
+    assert [line for line in outcome.output.splitlines() if "crashed" in line] == [f"  bad {words}"]
 
 
 async def test_the_inventories_of_all_hosts_are_json(stub: Stub) -> None:

@@ -5,8 +5,9 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from host.runtime import Host
 from host.supervise import supervisor
+from host.supervise.restarts import RestartPolicy
 from lattice import errors, limits, subjects
 from lattice.wire import control
 from providers.sdk import runtime
@@ -33,9 +35,15 @@ both_kinds = pytest.mark.parametrize("reference", KINDS, ids=WAYS)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds in earnest takes a fraction here."""
     monkeypatch.setattr(supervisor, "FIRST_HEALTH_S", 0.05)
-    monkeypatch.setattr(supervisor, "RESTART_DELAY_S", 0.02)
     monkeypatch.setattr(limits, "HEALTH_INTERVAL_S", 0.05)
     monkeypatch.setattr(limits, "LINK_GRACE_S", 0.3)
+
+
+@pytest.fixture(autouse=True)
+def brisk_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``brisk``; a policy takes its values when it is made."""
+    policy = partial(RestartPolicy, pause_s=0.02)
+    monkeypatch.setattr("host.runtime.RestartPolicy", policy)
 
 
 @pytest.fixture
@@ -55,6 +63,20 @@ def script(tmp_path: Path) -> Script:
         return f"file://{path}"
 
     return make
+
+
+@pytest.fixture
+async def healthy(cluster: Cluster) -> AsyncIterator[None]:
+    """Has somebody answer health checks on the shared subject, for scripts that can't."""
+
+    async def answer(message: Any) -> None:
+        await cluster.bus.publish(message.reply, b'{"healthy":true}')
+
+    subject = subjects.provider_health(cluster.lattice, "bird")
+    subscription = await cluster.bus.subscribe(subject, answer)
+    await cluster.bus.flush()
+    yield
+    await subscription.unsubscribe()
 
 
 def provider_processes() -> list[psutil.Process]:
@@ -416,6 +438,8 @@ async def test_a_crash_is_told_and_repaired_and_links_are_known_again(
         "host_id": alpha.id,
         "provider_id": "bird",
         "reason": "its process ended with status -9",
+        "exit_status": -9,
+        "stderr": crash.data["stderr"],
     }
     await cluster.event("provider_restarted", provider_id="bird", host_id=alpha.id)
     after = await tell(cluster)
@@ -460,7 +484,7 @@ async def test_a_hung_provider_is_found_told_and_replaced(
         await cluster.call("bird", "Parrot.Freeze", timeout_s=0.2)
     await cluster.event("health_check_failed", provider_id="bird", host_id=alpha.id)
     crash = await cluster.event("provider_crashed")
-    assert crash.data["reason"] == "3 health checks in a row failed"
+    assert crash.data["reason"] == "3 health checks in a row were not answered"
     await cluster.event("provider_restarted")
     assert (await tell(cluster))["pid"] != before
     assert not psutil.pid_exists(before)
@@ -510,6 +534,94 @@ async def test_health_is_told_by_events_as_it_changes(
     assert cluster.seen("health_check_failed") == 1
     # It said itself that it is ill: that is no reason to kill it.
     assert cluster.seen("provider_crashed") == 0
+
+
+@both_kinds
+async def test_a_provider_whose_health_check_hangs_is_replaced(
+    cluster: Cluster, alpha: LocalHost, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a host that counted as an answer: that it is ill, which is no reason to replace it."""
+    monkeypatch.setattr(limits, "HEALTH_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(limits, "PROVIDER_STOP_TIMEOUT_S", 0.5)
+    await cluster.control.put_config("how", {})
+    await cluster.start_provider("bird", reference, on=alpha, config=["how"])
+    await cluster.link("tester", "bird")
+    await cluster.event("health_check_passed", provider_id="bird")
+    await cluster.control.put_config("how", {"health": "hang"})
+    crash = await cluster.event("provider_crashed")
+    assert crash.data["reason"] == "3 health checks in a row were not answered"
+    await cluster.control.put_config("how", {})
+    await cluster.event("provider_restarted")
+    await works_again(cluster)
+
+
+async def test_a_stopped_process_is_found_hung_and_replaced(
+    cluster: Cluster, alpha: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEALTH_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(limits, "PROVIDER_STOP_TIMEOUT_S", 0.3)
+    await cluster.start_provider("bird", KINDS[1], on=alpha)
+    await cluster.link("tester", "bird")
+    (before,) = provider_processes()
+    before.suspend()
+    crash = await cluster.event("provider_crashed")
+    assert crash.data["reason"] == "3 health checks in a row were not answered"
+    await cluster.event("provider_restarted")
+    assert (await tell(cluster))["pid"] != before.pid
+    assert not psutil.pid_exists(before.pid)
+
+
+async def test_a_provider_that_keeps_crashing_is_given_up_and_can_be_started_again(
+    cluster: Cluster, script: Script, tmp_path: Path, healthy: None
+) -> None:
+    (host,) = await cluster.start_hosts(1, allow_file_load=True, provider_restarts_max=2)
+    lives = tmp_path / "lives"
+    reference = script(
+        f"""read line
+        [ -e {lives} ] && exec sleep 60
+        sleep 0.2; echo 'no seed left' >&2; exit 3"""
+    )
+    await cluster.start_provider("bird", reference, on=host)
+    gave_up = await cluster.event("provider_gave_up", provider_id="bird", host_id=host.id)
+    assert gave_up.data["crashes"] == 3
+    crash = await cluster.event("provider_crashed")
+    assert crash.data["exit_status"] == 3
+    assert crash.data["stderr"] == "no seed left"
+    (described,) = (await cluster.control.inventory(host.id)).providers
+    assert described.is_given_up
+    assert described.crashes is not None
+    assert described.crashes.count == 3
+
+    lives.touch()
+    await cluster.start_provider("bird", reference, on=host)
+    (described,) = (await cluster.control.inventory(host.id)).providers
+    assert described.crashes is None
+    await cluster.control.stop_provider("bird", host.id)
+    assert (await cluster.control.inventory(host.id)).providers == []
+
+
+async def test_a_provider_that_was_given_up_can_be_stopped(
+    cluster: Cluster, script: Script, healthy: None
+) -> None:
+    (host,) = await cluster.start_hosts(1, allow_file_load=True, provider_restarts_max=0)
+    await cluster.start_provider("bird", script("read line; sleep 0.2; exit 3"), on=host)
+    await cluster.event("provider_gave_up")
+    await cluster.control.stop_provider("bird", host.id)
+    assert (await cluster.control.inventory(host.id)).providers == []
+    assert cluster.seen("provider_restarted") == 0
+
+
+async def test_the_last_words_of_a_provider_that_does_not_start_are_told(
+    cluster: Cluster, alpha: LocalHost, script: Script
+) -> None:
+    event = await cluster.start_provider(
+        "bird",
+        script("echo 'no seed' >&2; exit 3"),
+        on=alpha,
+        expected="provider_start_failed",
+    )
+    assert "status 3" in event.data["error"]
+    assert event.data["error"].endswith(": no seed")
 
 
 @pytest.mark.parametrize("behaviour", ["hang", "fail"])

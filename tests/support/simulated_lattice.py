@@ -150,7 +150,12 @@ class SimulatedLattice:
         }
 
     def running(self, provider: str) -> set[str]:
-        return {host.id for host in self.hosts.values() if provider in host.providers}
+        return {host.id for host in self.hosts.values() if _runs(host, provider)}
+
+    def give_up(self, provider: str, host: str) -> None:
+        """Have a host cease to restart one that keeps crashing."""
+        providers = self.hosts[host].providers
+        providers[provider] = replace(providers[provider], given_up="it crashed")
 
     def references(self, component: str) -> set[str]:
         return {
@@ -177,7 +182,7 @@ class SimulatedLattice:
         match command:
             case StartProvider(host=host, provider=provider):
                 assert not self.hosts[host].draining
-                assert provider not in self.hosts[host].providers, f"runs there: {command}"
+                assert not _runs(self.hosts[host], provider), f"runs there: {command}"
                 assert not any(
                     isinstance(other, StartProvider) and other.key == command.key
                     for _, other in self._under_way
@@ -207,12 +212,9 @@ class SimulatedLattice:
                     return
                 if command.reference in self.broken:
                     self._refuse(command)
-                else:
-                    self.hosts[host].providers.setdefault(
-                        provider,
-                        ObservedProvider(
-                            reference=command.reference, annotations=command.annotations
-                        ),
+                elif not _runs(self.hosts[host], provider):
+                    self.hosts[host].providers[provider] = ObservedProvider(
+                        reference=command.reference, annotations=command.annotations
                     )
             case StopProvider(host=host, provider=provider):
                 self.hosts[host].providers.pop(provider, None)
@@ -252,3 +254,8 @@ def scaler_of(lattice: SimulatedLattice, component: str, host: str) -> str:
 
 def commands(steps: Sequence[Step]) -> list[Command]:
     return [step.command for step in steps]
+
+
+def _runs(host: SimulatedHost, provider: str) -> bool:
+    copy = host.providers.get(provider)
+    return copy is not None and copy.given_up is None

@@ -8,6 +8,7 @@ import pytest
 
 from host.events import Events
 from host.supervise import supervisor as supervising
+from host.supervise.restarts import RestartPolicy
 from host.supervise.supervisor import Knowledge, Supervisor
 from lattice import errors, limits
 from lattice.wire.control import StartProvider
@@ -57,6 +58,9 @@ class FakeCopy:
     async def wait_ended(self) -> str:
         return await asyncio.shield(self.ended)
 
+    def last_facts(self) -> dict[str, object]:
+        return {"exit_status": 4, "stderr": "Traceback: all is lost"}
+
     async def stop(self, *, drain_s: float) -> None:
         self.stopped += 1
 
@@ -70,12 +74,15 @@ class FakeCopy:
 class FakeEvents:
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.data: dict[str, dict[str, object]] = {}
+        """Of the last event of each name."""
 
-    async def publish(self, name: str, /, **_: object) -> None:
+    async def publish(self, name: str, /, **data: object) -> None:
         self.names.append(name)
+        self.data[name] = data
 
-    async def publish_own(self, name: str, /, **_: object) -> None:
-        self.names.append(name)
+    async def publish_own(self, name: str, /, **data: object) -> None:
+        await self.publish(name, **data)
 
 
 class Scene:
@@ -93,6 +100,7 @@ class Scene:
             new_copy=self._new_copy,
             events=cast("Events", self.events),
             host_id="NHOST",
+            restarts=RestartPolicy(restarts_max=5, pause_s=0.001),
         )
 
     async def _new_copy(self) -> FakeCopy:
@@ -121,7 +129,6 @@ class Scene:
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     monkeypatch.setattr(supervising, "FIRST_HEALTH_S", 0.001)
-    monkeypatch.setattr(supervising, "RESTART_DELAY_S", 0.001)
     monkeypatch.setattr(supervising, "RETELL_DELAY_S", 0.001)
     monkeypatch.setattr(limits, "HEALTH_INTERVAL_S", 0.001)
     scene = Scene()
@@ -185,6 +192,70 @@ async def test_a_restart_is_tried_until_it_works(scene: Scene) -> None:
     assert scene.events.names.count("provider_crashed") == 1
 
 
+async def test_a_crash_is_told_with_all_that_is_known_of_it(scene: Scene) -> None:
+    await scene.supervisor.start()
+    assert scene.supervisor.crashes() is None
+    scene.copy.ended.set_result("it fell over")
+    await eventually(lambda: "provider_restarted" in scene.events.names)
+    assert scene.events.data["provider_crashed"] == {
+        "host_id": "NHOST",
+        "provider_id": "bird",
+        "reason": "it fell over",
+        "exit_status": 4,
+        "stderr": "Traceback: all is lost",
+    }
+    crashes = scene.supervisor.crashes()
+    assert crashes is not None
+    assert (crashes.state, crashes.count, crashes.reason) == ("running", 1, "it fell over")
+
+
+async def test_a_provider_that_crashes_again_and_again_is_given_up_loudly(scene: Scene) -> None:
+    await scene.supervisor.start()
+    crashed: set[int] = set()
+
+    def crash() -> bool:
+        if len(scene.copies) not in crashed:
+            crashed.add(len(scene.copies))
+            scene.copy.ended.set_result("it fell over")
+        return len(crashed) == 6
+
+    await eventually(crash)
+    await eventually(lambda: "provider_gave_up" in scene.events.names)
+    assert scene.supervisor.is_given_up
+    assert len(scene.copies) == 6
+    assert scene.copy.stopped == 1
+    assert scene.events.data["provider_gave_up"] == {
+        "host_id": "NHOST",
+        "provider_id": "bird",
+        "crashes": 6,
+        "reason": "it fell over",
+    }
+    crashes = scene.supervisor.crashes()
+    assert crashes is not None
+    assert (crashes.state, crashes.count, crashes.backoff_ms) == ("given_up", 6, 0)
+    scene.know(link("a"))
+    await scene.supervisor.stop()
+    assert len(scene.supervisor._tasks) == 0
+
+
+async def test_restarts_that_fail_count_as_crashes(scene: Scene) -> None:
+    await scene.supervisor.start()
+    scene.failures = [errors.ProviderError("no such feather")] * 9
+    scene.copy.ended.set_result("it fell over")
+    await eventually(lambda: scene.supervisor.is_given_up)
+    await eventually(lambda: "provider_gave_up" in scene.events.names)
+    assert scene.events.data["provider_gave_up"]["reason"] == "no such feather"
+    assert len(scene.failures) == 4
+
+
+async def test_a_provider_is_not_given_up_because_nats_is_away(scene: Scene) -> None:
+    await scene.supervisor.start()
+    scene.failures = [errors.Unavailable("not connected")] * 9
+    scene.copy.ended.set_result("it fell over")
+    await eventually(lambda: len(scene.copies) == 2)
+    assert not scene.supervisor.is_given_up
+
+
 async def test_a_first_start_that_fails_is_the_callers_to_know(scene: Scene) -> None:
     scene.failures = [errors.ProviderError("no")]
     with pytest.raises(errors.ProviderError):
@@ -208,6 +279,33 @@ async def test_a_copy_that_says_it_is_ill_is_not_replaced(scene: Scene) -> None:
     await eventually(lambda: scene.events.names.count("health_check_status") >= 5)
     assert len(scene.copies) == 1
     assert scene.events.names.count("health_check_failed") == 1
+
+
+async def test_a_copy_that_could_not_be_asked_is_not_taken_for_silent(scene: Scene) -> None:
+    """While NATS was away every provider process was killed for not answering."""
+    await scene.supervisor.start()
+    asked = 0
+
+    async def health() -> Health | None:
+        nonlocal asked
+        asked += 1
+        raise errors.Unavailable("not connected to NATS")
+
+    scene.copy.health = health  # type: ignore[method-assign]
+    await eventually(lambda: asked >= 10)
+    assert len(scene.copies) == 1
+    assert "health_check_failed" not in scene.events.names
+
+
+async def test_a_new_copy_is_not_blamed_for_the_silence_of_the_one_before(scene: Scene) -> None:
+    await scene.supervisor.start()
+    first = scene.copy
+    first.health_now = None
+    await eventually(lambda: scene.events.names.count("health_check_failed") == 1)
+    first.ended.set_result("it fell over")
+    await eventually(lambda: len(scene.copies) == 2)
+    await eventually(lambda: "health_check_passed" in scene.events.names)
+    assert scene.events.names.count("provider_crashed") == 1
 
 
 async def test_an_answer_between_silences_starts_the_count_anew(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from lattice.wire.control import (
     Host,
     HostInventory,
     Link,
+    ProviderCrashes,
     ProviderDescription,
 )
 from lattice.wire.diagnostics import (
@@ -268,6 +269,28 @@ def test_what_happens_again_and_again_is_said_once() -> None:
     finding = only(replace(WELL, incidents=[crash] * 3))
 
     assert finding.what == "provider_crashed of kv on host beta 3 times within 2 s: exit status 1"
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "words", "remedy"),
+    [
+        ("given_up", Level.PROBLEM, "given up after 11 crashes: it fell over", "lattice start"),
+        ("restarting", Level.WARNING, "had 11 crashes lately: it fell over", "lattice events"),
+        ("running", Level.WARNING, "had 11 crashes lately: it fell over", "lattice events"),
+    ],
+)
+def test_a_provider_that_crashed_is_told_with_what_became_of_it(
+    state: str, level: Level, words: str, remedy: str
+) -> None:
+    there = inventory("beta", providers=("kv",))
+    crashes = ProviderCrashes(state=state, count=11, reason="it fell over")
+    described = there.providers[0].model_copy(update={"crashes": crashes})
+    there = there.model_copy(update={"providers": [described]})
+    finding = only(replace(WELL, inventories={**WELL.inventories, "N-beta": there}))
+
+    assert finding.level is level
+    assert words in finding.what
+    assert remedy in finding.remedy
 
 
 def test_a_reconciler_that_has_stepped_back_says_for_whom() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lattice.manifest import APP_ANNOTATION, MANAGED_BY, MANAGED_BY_ANNOTATION
-from lattice.reconcile import planning
+from lattice.reconcile import attempts, planning
 from lattice.reconcile.model import (
     App,
     DeleteConfig,
@@ -343,6 +343,49 @@ def test_a_provider_runs_once_per_host() -> None:
 
     assert world.running("shop-kv") == {"a", "b", "c"}
     assert "3/5 eligible hosts found" in world.statuses["shop"].message
+
+
+def test_a_provider_that_was_given_up_is_started_again_but_not_before_a_long_pause() -> None:
+    world = lattice("a")
+    world.deploy(app(provider(instances=1)))
+    world.run(2)
+    starts = len(world.sent)
+    world.give_up("shop-kv", "a")
+
+    world.run(attempts.PAUSE_S_MAX - 5)
+    assert len(world.sent) == starts
+    told = world.statuses["shop"]
+    assert told.status is Status.FAILED
+    assert "it crashed" in told.message
+
+    world.run(10)
+    assert len(world.sent) == starts + 1
+    assert world.running("shop-kv") == {"a"}
+    assert world.statuses["shop"].status is Status.DEPLOYED
+
+
+def test_a_provider_that_was_given_up_runs_on_another_host_if_there_is_one() -> None:
+    world = lattice("a", "b")
+    world.deploy(app(provider(instances=1)))
+    world.run(2)
+    (first,) = world.running("shop-kv")
+    world.give_up("shop-kv", first)
+    world.run(5)
+
+    assert world.running("shop-kv") == {"a", "b"} - {first}
+    assert world.statuses["shop"].status is Status.DEPLOYED
+
+
+def test_undeploying_takes_away_a_provider_that_was_given_up() -> None:
+    world = lattice("a")
+    world.deploy(app(provider(instances=1)))
+    world.run(2)
+    world.give_up("shop-kv", "a")
+    world.run(2)
+    world.undeploy("shop")
+    world.run(2)
+
+    assert world.hosts["a"].providers == {}
 
 
 def test_undeploying_takes_away_everything_of_the_app_and_nothing_else() -> None:
