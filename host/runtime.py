@@ -174,6 +174,7 @@ class Host:
                     ),
                 )
             )
+            stack.push_async_callback(self._providers.aclose)
             handlers = Handlers(
                 host_id=self.id,
                 facts=self,

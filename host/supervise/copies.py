@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from host.supervise.guardian import Guardian
 from lattice import errors, installed, limits, subjects
 from lattice.aio import processes
 from lattice.aio.processes import LastWords
@@ -81,6 +82,7 @@ class ProcessCopy:
         *,
         bus: Bus,
         environment: Mapping[str, str],
+        guardian: Guardian,
         foreign: bool = False,
     ) -> None:
         """``foreign``: it may have been built for wasmCloud 1.x, not with our SDK."""
@@ -88,11 +90,13 @@ class ProcessCopy:
         self._foreign = foreign
         self._bus = bus
         self._environment = environment
+        self._guardian = guardian
         self._process: asyncio.subprocess.Process | None = None
         self._data: HostData | None = None
         self._words: LastWords | None = None
 
     async def start(self, data: HostData) -> None:
+        await self._guardian.up()
         words = self._words = LastWords(
             lines_max=STDERR_LINES_MAX, bytes_max=STDERR_BYTES_MAX, onward=sys.stderr.fileno()
         )
@@ -101,7 +105,7 @@ class ProcessCopy:
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 error_output=words.writer,
-                env=dict(self._environment),
+                env={**self._environment, **self._guardian.environment},
             )
         except OSError as error:
             words.close()
@@ -112,6 +116,7 @@ class ProcessCopy:
             words.close()
             raise
         words.handed_over()
+        self._guardian.watch(process.pid)
         self._process, self._data = process, data
         try:
             await self._hand_over(process, data)
@@ -163,6 +168,7 @@ class ProcessCopy:
         try:
             await processes.end(process, grace_s=grace_s)
         finally:
+            self._guardian.forget(process.pid)
             if self._words is not None:
                 self._words.close()
 

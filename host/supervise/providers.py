@@ -12,6 +12,7 @@ from host import trust
 from host.artefacts.fetch import Fetcher
 from host.events import Events
 from host.supervise.copies import BuiltinCopy, Copy, ProcessCopy, find_provider, process_command
+from host.supervise.guardian import Guardian
 from host.supervise.restarts import RestartPolicy
 from host.supervise.supervisor import Knowledge, Supervisor
 from host.trust import Trust
@@ -77,6 +78,7 @@ class Providers:
         self._host = surroundings
         self._running: dict[str, _Running] = {}
         self._starting: set[str] = set()
+        self._guardian = Guardian()
         self._stopping = False
 
     def __contains__(self, provider_id: str) -> bool:
@@ -233,6 +235,10 @@ class Providers:
 
         await asyncio.gather(*map(stop, list(provider_ids)))
 
+    async def aclose(self) -> None:
+        """See to it that nothing is left of any process. Safe to call twice."""
+        await self._guardian.aclose()
+
     def links_changed(self, difference: Difference) -> None:
         concerned = {
             entity
@@ -313,7 +319,9 @@ class Providers:
             command = process_command(reference.removeprefix(PROCESS_SCHEME))
 
             async def installed() -> Copy:
-                return ProcessCopy(command, bus=host.bus, environment=host.environment)
+                return ProcessCopy(
+                    command, bus=host.bus, environment=host.environment, guardian=self._guardian
+                )
 
             return _Source(installed)
         fetched = await host.fetcher.executable(reference)
@@ -325,7 +333,11 @@ class Providers:
                 # It had to make room for others; this very one is fetched again.
                 path = (await host.fetcher.executable(fetched.reference)).path
             return ProcessCopy(
-                (str(path),), bus=host.bus, environment=host.environment, foreign=True
+                (str(path),),
+                bus=host.bus,
+                environment=host.environment,
+                guardian=self._guardian,
+                foreign=True,
             )
 
         return _Source(foreign, claims=fetched.claims, host_scoped=False)

@@ -26,6 +26,9 @@ _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 _READ_BYTES = 64 * 1024
 """What is read at a time of what a child says: what a pipe holds."""
 
+_READS_MAX = 4
+"""Reads in a row at a child's end; each may find less than a whole pipe."""
+
 
 async def spawn(
     *command: str | PathLike[str],
@@ -110,32 +113,38 @@ class LastWords:
     @property
     def text(self) -> str:
         """The last lines."""
-        self._read()
+        self._read_all()
         return b"".join(self._lines)[-self._bytes_max :].decode(errors="replace").strip()
 
     def close(self) -> None:
         """Listen no more; what was said is kept. Safe to call twice."""
         self.handed_over()
-        self._read()
+        self._read_all()
         if self._reader >= 0:
             self._stop_listening()
 
-    def _read(self) -> None:
-        if self._reader < 0:
-            return
+    def _read_all(self) -> None:
+        # As much as a pipe holds: a child that goes on talking must not keep us here.
+        for _ in range(_READS_MAX):
+            if self._reader < 0 or not self._read():
+                return
+
+    def _read(self) -> bool:
+        """Take what there is; false when there is nothing."""
         try:
             chunk = os.read(self._reader, _READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         if not chunk:
             self._stop_listening()
-            return
+            return False
         # Not ours to fail for: whoever read it may be gone.
         with suppress(OSError):
             os.write(self._onward, chunk)
         begun = self._lines.pop() if self._lines and not self._lines[-1].endswith(b"\n") else b""
         for line in (begun + chunk).splitlines(keepends=True):
             self._lines.append(line[-self._bytes_max :])
+        return True
 
     def _stop_listening(self) -> None:
         asyncio.get_running_loop().remove_reader(self._reader)

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lattice import errors
+from lattice import errors, subjects
+from lattice.bus import Message
 from lattice.identity import keys
 from lattice.wire.invocation import Invocation
 from tests.support.cluster import Cluster, Gate, lattice_cluster
@@ -107,6 +108,34 @@ async def test_a_killed_host_leaves_no_provider_behind(cluster: Cluster) -> None
     (provider,) = alpha.children
     await alpha.kill()
     await eventually(lambda: not alive(provider))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "trap '' TERM HUP; while :; do sleep 0.1; done",
+        "sleep 3600 & setsid sleep 3600 & wait",
+    ],
+    ids=["that ignores signals", "that has children"],
+)
+async def test_a_killed_host_leaves_nothing_behind_of_a_provider(
+    cluster: Cluster, tmp_path: Path, script: str
+) -> None:
+    program = tmp_path / "provider"
+    program.write_text(f"#!/bin/sh\nread line\n{script}\n")
+    program.chmod(0o700)
+
+    async def answer(message: Message) -> None:
+        await cluster.bus.publish(message.reply, b'{"healthy":true}')
+
+    await cluster.bus.subscribe(subjects.provider_health(cluster.lattice, "bird"), answer)
+    alpha = await cluster.start_process("--allow-file-load")
+    await cluster.start_provider("bird", f"file://{program}", on=alpha)
+    whole = psutil.Process(alpha.process.pid).children(recursive=True)
+    assert len(whole) >= 2, "the provider, or more, and what ends it"
+    await alpha.kill()
+    await eventually(lambda: not any(alive(process) for process in whole))
 
 
 async def test_a_killed_hosts_callers_hear_that_nobody_runs_the_actor(cluster: Cluster) -> None:

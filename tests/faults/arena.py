@@ -29,7 +29,7 @@ from lattice.wire import control
 from lattice.wire.invocation import Invocation
 from tests.faults.history import History
 from tests.faults.servers import Server, free_ports, start_servers
-from tests.support.cluster import ROOT
+from tests.support.cluster import ROOT, without_reaper
 from tests.support.proxy import Proxy
 from tests.support.wat import actor as assembled
 
@@ -98,7 +98,7 @@ class HostUnderTest:
             return []
         assert self.process is not None
         with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.process.pid).children(recursive=True)
+            return without_reaper(psutil.Process(self.process.pid).children(recursive=True))
         return []
 
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ import psutil
 from host.engine import EngineStatistics
 from host.runtime import Host
 from host.settings import HostSettings
+from host.supervise.guardian import REAPER
 from lattice import artefacts, limits, subjects
 from lattice.aio import processes
 from lattice.aio.tasks import TaskGroup
@@ -99,7 +100,8 @@ class HostProcess:
 
     @property
     def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        """Its provider processes, and what those have started."""
+        return without_reaper(psutil.Process(self.process.pid).children(recursive=True))
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -432,6 +434,11 @@ class Gate:
         finally:
             self.waiting -= 1
         return Reply(invocation.payload if self.answer is None else self.answer)
+
+
+def without_reaper(children: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """A host's children but the one that ends the others when it dies."""
+    return [child for child in children if str(REAPER) not in child.cmdline()]
 
 
 def _children() -> set[int]:

@@ -2,7 +2,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,71 @@ async def test_a_child_does_not_outlive_an_owner_that_is_killed() -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
+def test_a_child_whose_owner_died_before_it_could_say_so_does_not_run() -> None:
+    """The kernel tells of no death that was before the request to be told."""
+    somebody_else = os.getppid()
+    child = subprocess.run(
+        [sys.executable, "-c", ""],
+        preexec_fn=partial(processes._die_with, somebody_else),
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL
+
+
+async def test_what_a_child_has_started_and_left_behind_is_killed_with_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print("up", child.pid, flush=True)
+"""
+    process = await started(program, log)
+    grandchild = int(log.read_text().split()[1])
+    await process.wait()
+    assert is_running(grandchild)
+
+    assert await processes.end(process, grace_s=5) == 0
+
+    await eventually(lambda: not is_running(grandchild))
+
+
+async def test_last_words_are_the_last_and_all_are_passed_on(tmp_path: Path) -> None:
+    onward = tmp_path / "onward"
+    with onward.open("wb") as file:
+        words = processes.LastWords(lines_max=2, bytes_max=14, onward=file.fileno())
+        process = await processes.spawn(
+            sys.executable,
+            "-c",
+            "import sys\nfor n in range(50_000): print('line', n, file=sys.stderr)",
+            error_output=words.writer,
+        )
+        words.handed_over()
+        await process.wait()
+        words.close()
+        words.close()
+    assert words.text == "98\nline 49999"
+    assert onward.read_text().count("\n") == 50_000
+
+
+async def test_nobody_waits_for_whoever_inherited_the_pipe_of_last_words(tmp_path: Path) -> None:
+    with (tmp_path / "onward").open("wb") as file:
+        words = processes.LastWords(lines_max=9, bytes_max=99, onward=file.fileno())
+        process = await processes.spawn(
+            sys.executable,
+            "-c",
+            f"import subprocess, sys; sys.stderr.write('over'); sys.stderr.flush();"
+            f" subprocess.Popen([sys.executable, '-c', {FOREVER!r}])",
+            error_output=words.writer,
+        )
+        words.handed_over()
+        assert await process.wait() == 0
+        words.close()
+        await processes.end(process, grace_s=0)
+    assert words.text == "over"
 
 
 async def test_a_program_that_is_still_being_written_is_waited_for(tmp_path: Path) -> None:
