@@ -117,6 +117,7 @@ class Host:
             self._rpc = rpc = Rpc(calls, settings.lattice, at=self.id)
             stack.push_async_callback(rpc.aclose)
             await rpc.hear_cancellations()
+            await rpc.hear_departures()
             state = await State.open(control_bus, settings.lattice, self, tasks)
             events = Events(control_bus, settings.lattice, self.id)
             registries = settings.registries

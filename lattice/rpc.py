@@ -21,6 +21,7 @@ from lattice.aio.tasks import TaskGroup
 from lattice.aio.turns import Line, Turns
 from lattice.bus import Bus, Message, ObjectStore, Subscription
 from lattice.cancellation import CancellableCalls
+from lattice.departures import Departures
 from lattice.idempotency import OncePerKey
 from lattice.wire import invocation as wire
 from lattice.wire.invocation import Invocation, PayloadRef, Reply
@@ -90,6 +91,7 @@ class Rpc:
         )
         """What this process has repeated, and may."""
         self._cancellable = CancellableCalls(lattice)
+        self._departures = Departures(bus, lattice, self._tasks)
         self._calls: WeakSet[TaskGroup] = WeakSet()
         """Of each service, those that run; a group lives as long as one of its tasks."""
         self._once = OncePerKey(bus, lattice, self._payloads, at=at)
@@ -152,6 +154,18 @@ class Rpc:
         await self._bus.subscribe(
             subjects.cancels(self._lattice, target_id), self._cancellable.receive
         )
+
+    async def hear_departures(self) -> None:
+        """Fail calls at once whose executor is gone, where that is certain.
+
+        Raises:
+            Unavailable: NATS is away.
+        """
+        await self._bus.subscribe(subjects.departure(self._lattice), self._departures.receive)
+
+    async def tell_departure(self, target_id: str) -> None:
+        """Tell callers everywhere that a copy of a provider is gone, with the calls it had."""
+        await self._departures.tell(target_id)
 
     async def aclose(self) -> None:
         """Abandon what still runs; its callers hear ``cancelled``. Safe to call twice."""

@@ -131,6 +131,16 @@ def parse_cancel(lattice: str, subject: str) -> tuple[str, str]:
             raise errors.InvalidRequest(f"no subject of a cancellation: {subject}")
 
 
+def departure(lattice: str, target: str = "*") -> str:
+    """Where it is told that a copy of a target is gone; what a caller subscribes to without one."""
+    return f"lattice.gone.{lattice}.{target}"
+
+
+def departed(subject: str) -> str:
+    """The target that a subject of ``departure`` names."""
+    return subject.rpartition(".")[2]
+
+
 def queue_group(lattice: str, target: str) -> str:
     return f"{lattice}.{target}"
 

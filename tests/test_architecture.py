@@ -37,8 +37,10 @@ MAY_IMPORT = {
     "lattice.archives": SHARED,
     "lattice.artefacts": f"{SHARED} lattice.bus",
     "lattice.cancellation": f"{SHARED} lattice.bus",
+    "lattice.departures": f"{SHARED} lattice.bus",
     "lattice.idempotency": f"{SHARED} lattice.bus",
-    "lattice.rpc": f"{SHARED} lattice.bus lattice.cancellation lattice.idempotency",
+    "lattice.rpc": f"{SHARED} lattice.bus lattice.cancellation lattice.departures"
+    " lattice.idempotency",
     "lattice.state": f"{SHARED} lattice.bus",
     "lattice.control": f"{SHARED} lattice.bus lattice.state",
     "lattice.cli": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.registry"

@@ -166,6 +166,7 @@ class Providers:
             events=self._host.events,
             host_id=self._host.host_id,
             restarts=self._host.restarts,
+            departed=lambda: self._host.rpc.tell_departure(command.provider_id),
         )
         await supervisor.start()
         if self._stopping:

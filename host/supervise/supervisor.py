@@ -54,8 +54,12 @@ class Supervisor:
         events: Events,
         host_id: str,
         restarts: RestartPolicy,
+        departed: Callable[[], Awaitable[None]],
     ) -> None:
-        """``knowledge`` says what is true now; ``host_data`` makes a new copy's handshake of it."""
+        """``knowledge`` says what is true now; ``host_data`` makes a new copy's handshake of it.
+
+        ``departed`` hears of the end of every copy that ran, before the next one is started.
+        """
         self.command = command
         self._host_data = host_data
         self._knowledge = knowledge
@@ -69,6 +73,7 @@ class Supervisor:
         self._log = log.bind(provider=command.provider_id)
         self._healthy: bool | None = None
         self._restart_wanted = asyncio.Event()
+        self._departed = departed
         self._clock = asyncio.get_running_loop().time
         self._restarts = Restarts(restarts, self._clock())
 
@@ -116,6 +121,7 @@ class Supervisor:
         if self._copy is not None:
             copy, self._copy = self._copy, None
             await copy.stop(drain_s=drain_s)
+            await self._departed()
 
     async def _start_copy(self) -> None:
         knowledge = self._knowledge()
@@ -146,6 +152,7 @@ class Supervisor:
         # Ours until it has ended: were this cancelled, ``stop`` would have to end it.
         await copy.stop(drain_s=0)
         self._copy = None
+        await self._departed()
 
     async def _revive(self) -> None:
         """Start another copy when it is due."""

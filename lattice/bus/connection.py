@@ -362,6 +362,22 @@ class Bus:
             raise errors.NotRunning(f"nobody listens on {subject}")
         return message
 
+    def waiting_on(self, subject: str) -> frozenset[str]:
+        """Requests that wait for an answer now, on subjects that begin so; for ``fail``."""
+        return frozenset(
+            token
+            for token, (answer, asked) in self._pending.items()
+            if asked.startswith(subject) and not answer.done()
+        )
+
+    def fail(self, requests: Iterable[str], text: str) -> int:
+        """Have those of some requests that still wait be ``unavailable``; how many did."""
+        answers = [self._pending[token][0] for token in requests if token in self._pending]
+        failed = [answer for answer in answers if not answer.done()]
+        for answer in failed:
+            answer.set_exception(errors.Unavailable(text))
+        return len(failed)
+
     async def request_many(
         self,
         subject: str,

@@ -5,8 +5,9 @@ import json
 import os
 import signal
 import stat
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -461,15 +462,151 @@ async def test_links_put_while_a_provider_is_down_are_known_when_it_is_back(
     await told(cluster, links=["tester", "third"])
 
 
-async def test_a_provider_that_dies_in_a_call_leaves_its_caller_to_the_deadline(
+@asynccontextmanager
+async def load(cluster: Cluster, *, timeout_s: float) -> AsyncIterator[Counter[str]]:
+    """Twenty callers all the time, and how their calls end."""
+    outcomes: Counter[str] = Counter()
+    stopped = False
+
+    async def caller() -> None:
+        while not stopped:
+            try:
+                await cluster.call("bird", "Parrot.Repeat", b"hi", timeout_s=timeout_s)
+            except errors.LatticeError as error:
+                outcomes[error.code] += 1
+                # A refusal is immediate; do not spin on it.
+                await asyncio.sleep(0.01)
+            else:
+                outcomes["ok"] += 1
+
+    callers = [asyncio.create_task(caller()) for _ in range(20)]
+    try:
+        yield outcomes
+    finally:
+        stopped = True
+        await asyncio.gather(*callers)
+
+
+async def goes_on(outcomes: Counter[str]) -> None:
+    wanted = outcomes["ok"] + 200
+    await eventually(lambda: outcomes["ok"] >= wanted)
+
+
+async def outcome_of(call: asyncio.Task[bytes]) -> bytes | errors.LatticeError:
+    try:
+        return await call
+    except errors.LatticeError as error:
+        return error
+
+
+async def test_calls_to_a_provider_that_dies_are_unavailable_at_once(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    """Each waited for its deadline, which may be minutes away."""
+    await cluster.start_provider("bird", KINDS[1], on=alpha)
+    await cluster.link("tester", "bird")
+    held = [
+        asyncio.create_task(cluster.call("bird", "Parrot.Hold", timeout_s=60)) for _ in range(100)
+    ]
+    with pytest.raises(errors.Unavailable, match="no copy of it is left"):
+        await cluster.call("bird", "Parrot.Die", timeout_s=60)
+    async with asyncio.timeout(10):
+        outcomes = [await outcome_of(call) for call in held]
+    assert {type(outcome) for outcome in outcomes} == {errors.Unavailable}
+    await cluster.event("provider_restarted")
+    assert await cluster.call("bird", "Parrot.Repeat", b"back") == b"back"
+
+
+async def test_an_actor_hears_at_once_that_the_provider_it_called_is_gone(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    await cluster.start_provider("bird", KINDS[1], on=alpha)
+    await cluster.start_actor("relay", on=alpha)
+    await cluster.link("relay", "bird")
+    async with asyncio.timeout(20):
+        with pytest.raises(errors.ActorError, match="no copy of it is left"):
+            await cluster.call("relay", "Parrot.Die", timeout_s=60)
+
+
+async def test_calls_to_a_provider_that_is_stopped_by_force_are_unavailable_at_once(
+    cluster: Cluster, alpha: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PROVIDER_STOP_TIMEOUT_S", 0.3)
+    await cluster.start_provider("bird", KINDS[1], on=alpha)
+    await cluster.link("tester", "bird")
+    (process,) = provider_processes()
+    process.suspend()
+    call = asyncio.create_task(cluster.call("bird", "Parrot.Repeat", timeout_s=60))
+    await asyncio.sleep(0)
+    await cluster.control.stop_provider("bird", alpha.id)
+    async with asyncio.timeout(10):
+        assert isinstance(await outcome_of(call), errors.Unavailable)
+
+
+async def test_while_another_copy_lives_no_call_is_failed_that_it_may_answer(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha, beta = await cluster.start_hosts(2)
+    for host in (alpha, beta):
+        await cluster.start_provider("bird", KINDS[1], on=host)
+    await cluster.link("tester", "bird")
+    async with load(cluster, timeout_s=2) as outcomes:
+        for crash in (1, 2):
+            await goes_on(outcomes)
+            provider_processes()[0].kill()
+            await cluster.event("provider_restarted", count=crash)
+    # What the copy had that died: its callers can't know, and wait.
+    assert set(outcomes) <= {"ok", "deadline_exceeded"}, outcomes
+    await told(cluster, links=["tester"])
+
+
+async def test_a_copy_that_ends_its_last_calls_still_counts_when_another_one_dies(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PROVIDER_STOP_TIMEOUT_S", 30.0)
+    alpha, beta = await cluster.start_hosts(2)
+    await cluster.start_provider("bird", KINDS[0], on=alpha)
+    await cluster.link("tester", "bird")
+    copy = alpha.host._providers._running["bird"].supervisor._copy
+    provider = copy._runtime._provider  # type: ignore[union-attr]
+    call = asyncio.create_task(cluster.call("bird", "Parrot.Hold", b"hi", timeout_s=60))
+    await eventually(lambda: provider.calls == 1)
+    await cluster.start_provider("bird", KINDS[1], on=beta)
+    stopping = asyncio.create_task(cluster.control.stop_provider("bird", alpha.id))
+    await eventually(lambda: copy._runtime is None)  # type: ignore[union-attr]
+    (process,) = provider_processes()
+    process.kill()
+    await cluster.event("provider_restarted", host_id=beta.id)
+    provider.gate.set()
+    assert await outcome_of(call) == b"hi"
+    await stopping
+
+
+async def test_whoever_tells_of_a_departure_that_was_none_ends_no_call(
     cluster: Cluster, alpha: LocalHost
 ) -> None:
     await cluster.start_provider("bird", KINDS[1], on=alpha)
     await cluster.link("tester", "bird")
-    with pytest.raises(errors.OutcomeUnknown):
-        await cluster.call("bird", "Parrot.Die", timeout_s=0.5)
-    await cluster.event("provider_restarted")
-    assert await cluster.call("bird", "Parrot.Repeat", b"back") == b"back"
+    call = asyncio.create_task(cluster.call("bird", "Parrot.Hold", timeout_s=1))
+    while not call.done():
+        await cluster.bus.publish(subjects.departure(cluster.lattice, "bird"), b"\xff")
+        await asyncio.sleep(0.01)
+    assert isinstance(await outcome_of(call), errors.DeadlineExceeded)
+
+
+async def test_load_on_a_provider_that_crashes_again_and_again_waits_for_no_deadline(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    await cluster.start_provider("bird", KINDS[1], on=alpha)
+    await cluster.link("tester", "bird")
+    async with asyncio.timeout(50), load(cluster, timeout_s=60) as outcomes:
+        for crash in (1, 2, 3):
+            await goes_on(outcomes)
+            (process,) = provider_processes()
+            process.kill()
+            await cluster.event("provider_restarted", count=crash)
+    assert set(outcomes) <= {"ok", "unavailable", "not_running"}, outcomes
+    assert (await tell(cluster))["links"] == ["tester"]
 
 
 async def test_a_hung_provider_is_found_told_and_replaced(

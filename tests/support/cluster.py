@@ -134,6 +134,7 @@ class Cluster:
         self._stack.push_async_callback(self._tasks.aclose)
         self._stack.push_async_callback(self.rpc.aclose)
         await self.rpc.hear_cancellations()
+        await self.rpc.hear_departures()
         for subject in (subjects.event(self.lattice, ">"), subjects.own_event(self.lattice, ">")):
             await self.bus.subscribe(subject, self._note_event)
         await self.bus.flush()

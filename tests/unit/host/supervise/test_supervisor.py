@@ -93,6 +93,7 @@ class Scene:
         self.links: list[ResolvedLink] = []
         self.config: dict[str, str] = {}
         self.events = FakeEvents()
+        self.departed = 0
         self.supervisor = Supervisor(
             StartProvider(provider_id="bird", provider_ref="lattice+builtin://bird"),
             host_data=self._host_data,
@@ -101,7 +102,13 @@ class Scene:
             events=cast("Events", self.events),
             host_id="NHOST",
             restarts=RestartPolicy(restarts_max=5, pause_s=0.001),
+            departed=self._departed,
         )
+
+    async def _departed(self) -> None:
+        self.departed += 1
+        assert self.copy.stopped, "a copy that still runs is not gone"
+        assert len(self.copies) == self.departed, "the next one is not there yet"
 
     async def _new_copy(self) -> FakeCopy:
         return FakeCopy(self)
@@ -182,6 +189,7 @@ async def test_a_copy_that_ended_is_replaced_and_its_end_told(scene: Scene) -> N
     assert scene.copy.data.link_definitions == [link("a")]
     crash = scene.events.names.index("provider_crashed")
     assert crash < scene.events.names.index("provider_restarted")
+    assert scene.departed == 1
 
 
 async def test_a_restart_is_tried_until_it_works(scene: Scene) -> None:
@@ -325,6 +333,7 @@ async def test_stopping_ends_the_copy_and_every_task(scene: Scene) -> None:
     await scene.supervisor.stop()
     await scene.supervisor.stop()
     assert scene.copy.stopped == 1
+    assert scene.departed == 1
     assert len(scene.supervisor._tasks) == 0
 
 
