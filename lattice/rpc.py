@@ -17,6 +17,7 @@ import structlog
 
 from lattice import errors, limits, names, subjects
 from lattice.aio import retry
+from lattice.aio.arrivals import Arrivals
 from lattice.aio.tasks import TaskGroup
 from lattice.aio.turns import Line, Turns
 from lattice.bus import Bus, Message, ObjectStore, Subscription
@@ -81,6 +82,8 @@ class Rpc:
         self._tasks = TaskGroup("calls")
         self.now = asyncio.get_running_loop().time
         """The clock of deadlines."""
+        self.arrivals = Arrivals(self._catch_up, self._tasks)
+        """When what is read now has arrived."""
         self.turns = Turns(self._tasks)
         """What comes in faster than it can be served."""
         self.retries = retry.RetryBudget(
@@ -138,6 +141,7 @@ class Rpc:
             Unavailable: NATS is away.
         """
         service = Service(self, self._bus, self._lattice, target_id, target)
+        self.arrivals.start()
         await service.open(door=door)
         self._targets[target_id] = target
         return service
@@ -169,6 +173,7 @@ class Rpc:
 
     async def aclose(self) -> None:
         """Abandon what still runs; its callers hear ``cancelled``. Safe to call twice."""
+        self.arrivals.close()
         await self._once.aclose()
         await asyncio.gather(*(calls.aclose() for calls in list(self._calls)))
         await self._tasks.aclose()
@@ -253,7 +258,7 @@ class Rpc:
 
     def line(self, serve: Callable[[Message, float], Awaitable[None]]) -> Line[Message]:
         """A line of messages that are served in turn with those of all other lines."""
-        return Line(self.turns, serve, now=self.now)
+        return Line(self.turns, serve, now=self.arrivals.now)
 
     async def receive(
         self, message: Message, target_id: str, target: Target, arrived: float, tasks: TaskGroup
@@ -339,6 +344,13 @@ class Rpc:
     async def refuse_plain(self, message: Message, error: errors.Overloaded) -> None:
         """Answer a message from the plain door that there is no room for."""
         await self._send_plain_error(message, error)
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._bus.flush()
+        except errors.Unavailable:
+            # With the connection went what it had brought and nobody has read.
+            log.debug("the connection was lost during a standstill")
 
     def forget(self, target_id: str, target: Target) -> None:
         """Call the target directly no more; one that has taken its place stays."""
@@ -550,7 +562,7 @@ class Service:
 
     async def _on_call(self, message: Message) -> None:
         if self._rpc.turns.is_free:
-            await self._serve_call(message, self._rpc.now())
+            await self._serve_call(message, self._rpc.arrivals.now())
             self._rpc.turns.note_done()
             return
         if self._line is None:
@@ -560,7 +572,7 @@ class Service:
 
     async def _on_plain(self, message: Message) -> None:
         if self._rpc.turns.is_free:
-            await self._serve_plain(message, self._rpc.now())
+            await self._serve_plain(message, self._rpc.arrivals.now())
             self._rpc.turns.note_done()
             return
         if self._plain_line is None:

@@ -31,7 +31,7 @@ host: {host}
 port: {port}
 max_payload: 1MB
 # The defaults (2 minutes, twice) would route calls to a frozen host for minutes.
-ping_interval: "3s"
+ping_interval: "2s"
 ping_max: 2
 write_deadline: "5s"
 jetstream {{ store_dir: {store} }}

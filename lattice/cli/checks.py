@@ -84,8 +84,11 @@ class Monitor:
 
     @property
     def silence_s(self) -> float:
-        """How long a peer may be silent until its connection is dropped."""
-        return self.ping_interval_s * (self.pings_max + 1)
+        """How long a peer may be silent, at the most, until its connection is dropped.
+
+        The ping that is due right after it has spoken is left out.
+        """
+        return self.ping_interval_s * (self.pings_max + 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +247,7 @@ def silence(facts: Facts) -> Iterator[Finding]:
         "NATS pings",
         Level.WARNING if slow else Level.OK,
         f"nats-server drops a silent connection after {monitor.silence_s:,.0f} s",
-        'calls go to a frozen host so long: set ping_interval: "3s" and ping_max: 2'
+        'calls go to a frozen host so long: set ping_interval: "2s" and ping_max: 2'
         if slow
         else "",
     )

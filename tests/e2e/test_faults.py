@@ -26,6 +26,10 @@ WITHOUT_UVLOOP = (
 )
 
 
+NOTICED_S = 10.0
+"""By then NATS has noticed that a host is frozen, and gives it no more calls."""
+
+
 @pytest.fixture
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     async with lattice_cluster(tmp_path_factory.getbasetemp() / "hosts") as cluster:
@@ -56,13 +60,17 @@ class Load:
         wanted = self.outcomes["ok"] + times
         await eventually(lambda: self.outcomes["ok"] >= wanted, timeout_s=25)
 
+    @property
+    def failed(self) -> int:
+        return self.outcomes.total() - self.outcomes["ok"]
+
     async def recovers(self) -> None:
         """Wait until many calls in a row succeed."""
         deadline = asyncio.get_running_loop().time() + 25
         while True:
-            failed = self.outcomes.total() - self.outcomes["ok"]
+            failed = self.failed
             await self.goes_on(50)
-            if self.outcomes.total() - self.outcomes["ok"] == failed:
+            if self.failed == failed:
                 return
             assert asyncio.get_running_loop().time() < deadline, self.outcomes
 
@@ -147,21 +155,38 @@ async def test_a_killed_hosts_callers_hear_that_nobody_runs_the_actor(cluster: C
         await cluster.call("echo", payload=b"hi", timeout_s=5)
 
 
-async def test_calls_to_a_frozen_host_go_elsewhere_within_seconds(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    "frozen_s", [4.0, 12.0], ids=["whose connection lasts", "whose connection NATS drops"]
+)
+async def test_calls_to_a_frozen_host_go_elsewhere_and_are_not_executed_when_it_wakes_up(
+    cluster: Cluster, frozen_s: float
+) -> None:
+    gate = Gate()
+    gate.open()
+    await cluster.serve("gate", gate)
     alpha = await cluster.start_process()
     beta = await cluster.start_process()
     for host in (alpha, beta):
-        await cluster.start_actor("echo", on=host)
-    async with load(cluster, timeout_s=0.5) as calls:
-        await calls.goes_on()
-        alpha.signal(signal.SIGSTOP)
+        await cluster.start_actor("relay", on=host)
+    await cluster.link("relay", "gate")
+    await linked_call(cluster)
+    gate.calls.clear()
+    callers = 4
+    async with load(cluster, "relay", timeout_s=1.0, callers=callers) as calls:
         await calls.recovers()
+        alpha.signal(signal.SIGSTOP)
+        await asyncio.sleep(min(frozen_s, NOTICED_S))
+        failed = calls.failed
+        await asyncio.sleep(max(0.0, frozen_s - NOTICED_S))
+        assert frozen_s < NOTICED_S or calls.failed == failed
         # When it wakes up it joins again by itself.
         alpha.signal(signal.SIGCONT)
         await calls.recovers()
-    assert set(calls.outcomes) <= {"ok", "deadline_exceeded"}
+    assert set(calls.outcomes) <= {"ok", "unavailable", "deadline_exceeded"}
+    # Only what ran when it was frozen had its effect without an answer.
+    assert gate.calls["relay"] <= calls.outcomes["ok"] + callers, (gate.calls, calls.outcomes)
     inventory = await cluster.control.inventory(alpha.id)
-    assert [component.id for component in inventory.components] == ["echo"]
+    assert [component.id for component in inventory.components] == ["relay"]
 
 
 async def test_nats_restarted_under_load_is_survived(cluster: Cluster) -> None:

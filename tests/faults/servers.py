@@ -28,7 +28,7 @@ server_name: {name}
 listen: 127.0.0.1:{port}
 http: 127.0.0.1:{monitoring_port}
 max_payload: 1MB
-ping_interval: "3s"
+ping_interval: "2s"
 ping_max: 2
 write_deadline: "5s"
 jetstream {{ store_dir: {store}, max_file_store: {bytes_max}{sync} }}

@@ -71,7 +71,7 @@ WELL = Facts(
     machine=Machine(map_count=65_530, open_files=20_000, cache_dir="/cache"),
     server=SERVER,
     round_trip_s=0.001,
-    monitor=Monitor(ping_interval_s=3, pings_max=2),
+    monitor=Monitor(ping_interval_s=2, pings_max=2),
     account=ROOM,
     streams=[StreamFacts(name="KV_LATTICEDATA_default", messages=1, size=Usage(used=1, limit=9))],
     hosts=[host("alpha"), host("beta")],
@@ -135,7 +135,7 @@ def test_without_nats_nothing_else_is_said_of_the_lattice() -> None:
         (
             {"monitor": Monitor(ping_interval_s=120, pings_max=2)},
             Level.WARNING,
-            'ping_interval: "3s"',
+            'ping_interval: "2s"',
         ),
         (
             {"account": None, "account_fault": "JetStream is off"},
