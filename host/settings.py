@@ -3,17 +3,17 @@
 import re
 import secrets
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
 from host.actors.world import Allowed, parse_allowed
 from host.labels import is_own
-from lattice import errors, limits, names, subjects
-from lattice.bus import NatsSettings
+from lattice import errors, limits, names
 from lattice.identity import keys
 from lattice.registry.credentials import DOCKER_CONFIG, Credentials, RegistryAccess
+from lattice.settings import MemberSettings, split_commas
 
 _ADJECTIVES = ("amber", "brisk", "calm", "dapper", "eager", "frosty", "gentle", "hardy", "quiet")
 _NOUNS = ("badger", "comet", "delta", "falcon", "harbor", "island", "juniper", "otter", "willow")
@@ -25,26 +25,8 @@ def friendly_name() -> str:
     return f"{secrets.choice(_ADJECTIVES)}-{secrets.choice(_NOUNS)}-{number}"
 
 
-class HostSettings(BaseSettings):
+class HostSettings(MemberSettings):
     """Every field can be given as an environment variable, ``LATTICE_`` and its name."""
-
-    model_config = SettingsConfigDict(env_prefix="LATTICE_", extra="ignore", frozen=True)
-
-    lattice: str = names.DEFAULT_LATTICE
-    """The lattice to join; lattices on one NATS system don't see each other."""
-
-    nats_url: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("nats://127.0.0.1:4222",)
-    """NATS servers, joined by commas; they may carry user and password."""
-
-    nats_credentials: FilePath | None = None
-    """A NATS credentials file (JWT and seed)."""
-
-    nats_ca: FilePath | None = None
-    """Certificates of the authority that signed the NATS servers'; system ones when absent."""
-
-    replicas: int = Field(default=1, ge=1, le=limits.REPLICAS_MAX)
-    """NATS servers that keep a copy of links, configs, apps and artefacts, when this host is the
-    first to make their buckets; 3 on a cluster of three, to survive the loss of any one."""
 
     host_seed: str | None = Field(default=None, repr=False)
     """nkey seed of the host (``SN…``); a new one at each start when absent."""
@@ -58,9 +40,6 @@ class HostSettings(BaseSettings):
     trusted_issuers: Annotated[tuple[str, ...], NoDecode] = ()
     """Public keys (``A…``) of the accounts whose actors and providers this host starts, joined by
     commas; when empty it starts everybody's, and unsigned ones."""
-
-    ctl_topic_prefix: str = subjects.CONTROL_PREFIX
-    """Beginning of the control subjects; wasmCloud's ``WASMCLOUD_CTL_TOPIC_PREFIX``."""
 
     component_auction: bool = True
     """Whether this host bids in auctions for actors; it starts what it is told to in any case."""
@@ -105,10 +84,6 @@ class HostSettings(BaseSettings):
     artefact_cache_bytes: int = Field(default=limits.ARTEFACT_CACHE_BYTES, ge=limits.MIB)
     """Fetched artefacts on disk; beyond it those go that were not used for longest."""
 
-    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
-
-    log_format: Literal["text", "json"] = "text"
-
     heartbeat_s: float = Field(default=limits.HEARTBEAT_S, gt=0)
     """Seconds between ``host_heartbeat`` events; wadm forgets a host after 70 s without."""
 
@@ -147,28 +122,10 @@ class HostSettings(BaseSettings):
     fuel: bool = False
     """Count instructions: exact and reproducible, and about half as fast on tight loops."""
 
-    @field_validator("nats_url", "trusted_issuers", "allowed_insecure", mode="before")
+    @field_validator("trusted_issuers", "allowed_insecure", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("lattice")
-    @classmethod
-    def _check_lattice(cls, value: str) -> str:
-        try:
-            return names.parse_lattice(value)
-        except errors.InvalidRequest as error:
-            raise ValueError(error.text) from None
-
-    @field_validator("ctl_topic_prefix")
-    @classmethod
-    def _check_prefix(cls, value: str) -> str:
-        try:
-            return names.parse_control_prefix(value)
-        except errors.InvalidRequest as error:
-            raise ValueError(error.text) from None
+        return split_commas(value)
 
     @field_validator("preopen")
     @classmethod
@@ -245,13 +202,4 @@ class HostSettings(BaseSettings):
             allowed_insecure=self.allowed_insecure,
             allow_latest=self.allow_latest,
             certificates=self.oci_ca,
-        )
-
-    @property
-    def nats(self) -> NatsSettings:
-        return NatsSettings(
-            servers=self.nats_url,
-            credentials_file=str(self.nats_credentials) if self.nats_credentials else None,
-            tls_ca_file=str(self.nats_ca) if self.nats_ca else None,
-            replicas=self.replicas,
         )

@@ -41,15 +41,17 @@ MAY_IMPORT = {
     "lattice.idempotency": f"{SHARED} lattice.bus",
     "lattice.rpc": f"{SHARED} lattice.bus lattice.cancellation lattice.departures"
     " lattice.idempotency",
+    "lattice.settings": f"{KERNEL} lattice.bus",
     "lattice.state": f"{SHARED} lattice.bus",
     "lattice.control": f"{SHARED} lattice.bus lattice.state",
     "lattice.cli": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.registry"
     " lattice.rpc lattice.state lattice.control lattice.manifest lattice.reconcile",
-    "lattice.reconcile": f"{SHARED} lattice.bus lattice.state lattice.manifest lattice.control",
+    "lattice.reconcile": f"{SHARED} lattice.bus lattice.settings lattice.state lattice.manifest"
+    " lattice.control",
     "lattice.installed": "",
     "lattice.registry": f"{SHARED} lattice.archives",
-    "host": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.installed"
-    " lattice.registry lattice.rpc lattice.state lattice.manifest lattice.control"
+    "host": f"{SHARED} lattice.bus lattice.settings lattice.archives lattice.artefacts"
+    " lattice.installed lattice.registry lattice.rpc lattice.state lattice.manifest lattice.control"
     " lattice.reconcile",
     "providers.sdk": f"{SHARED} lattice.bus lattice.installed lattice.rpc",
 } | {f"providers.{name}": f"{SHARED} lattice.bus providers.sdk" for name in PROVIDERS}
