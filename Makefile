@@ -38,7 +38,8 @@ unit: $(STAMP)
 	$(BIN)/pytest -q -n auto tests/unit tests/contract tests/test_architecture.py tests/test_repository.py $(ARGS)
 
 test: lint types unit ## Everything, as the CI runs it
-	$(BIN)/pytest -q tests/compat tests/e2e tests/faults tests/integration $(ARGS)
+	$(BIN)/pytest -q tests/compat tests/e2e tests/faults $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration $(ARGS)
 
 format: $(STAMP) ## Put the code into its one format
 	$(BIN)/ruff format

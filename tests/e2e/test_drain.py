@@ -14,8 +14,9 @@ import pytest
 from lattice import errors, limits
 from lattice.identity import keys
 from lattice.wire import control
+from tests.support.children import has_ended
 from tests.support.cluster import Cluster, Gate, HostProcess, lattice_cluster
-from tests.support.command_line import free_port, is_free, is_zombie
+from tests.support.command_line import free_port, is_free
 from tests.support.eventually import eventually
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
@@ -248,7 +249,7 @@ async def test_a_second_signal_ends_a_host_at_once(cluster: Cluster) -> None:
     await cluster.event("host_draining")
     alpha.signal(signal.SIGTERM)
     assert await asyncio.wait_for(alpha.process.wait(), 5) == -signal.SIGTERM
-    await eventually(lambda: not provider.is_running() or is_zombie(provider))
+    await eventually(lambda: has_ended(provider))
     running.cancel()
 
 

@@ -17,6 +17,7 @@ from lattice import errors, subjects
 from lattice.bus import Message
 from lattice.identity import keys
 from lattice.wire.invocation import Invocation
+from tests.support.children import has_ended
 from tests.support.cluster import Cluster, Gate, lattice_cluster
 from tests.support.eventually import eventually
 
@@ -115,7 +116,7 @@ async def test_a_killed_host_leaves_no_provider_behind(cluster: Cluster) -> None
     await cluster.start_provider("kv", "lattice+process://keyvalue", on=alpha)
     (provider,) = alpha.children
     await alpha.kill()
-    await eventually(lambda: not alive(provider))
+    await eventually(lambda: has_ended(provider))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
@@ -143,7 +144,7 @@ async def test_a_killed_host_leaves_nothing_behind_of_a_provider(
     whole = psutil.Process(alpha.process.pid).children(recursive=True)
     assert len(whole) >= 2, "the provider, or more, and what ends it"
     await alpha.kill()
-    await eventually(lambda: not any(alive(process) for process in whole))
+    await eventually(lambda: all(has_ended(process) for process in whole))
 
 
 async def test_a_killed_hosts_callers_hear_that_nobody_runs_the_actor(cluster: Cluster) -> None:
@@ -275,7 +276,7 @@ async def test_a_signal_drains_a_host_and_it_exits_with_0(
     gate.open()
     assert await running == b"hi"
     assert await asyncio.wait_for(alpha.process.wait(), 20) == 0, alpha.log
-    assert not alive(provider)
+    assert has_ended(provider)
     assert "Traceback" not in alpha.log
     assert cluster.seen("provider_stopped") == 1
     assert cluster.seen("host_stopped") == 1
@@ -290,7 +291,7 @@ async def test_a_host_can_be_stopped_while_nats_is_away(cluster: Cluster) -> Non
     await eventually(lambda: "nats connection lost" in alpha.log)
     alpha.signal(signal.SIGTERM)
     assert await asyncio.wait_for(alpha.process.wait(), 20) == 0, alpha.log
-    assert not alive(provider)
+    assert has_ended(provider)
     assert "Traceback" not in alpha.log
 
 
@@ -352,10 +353,6 @@ def run_host(
         timeout=30,
         check=False,
     )
-
-
-def alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 async def linked_call(cluster: Cluster) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lattice.bus.server import NatsServer
 from tests.support import command_line
+from tests.support.children import descendants
 
 
 async def test_one_line_of_json_tells_where_everything_is(tmp_path: Path) -> None:
@@ -20,7 +21,7 @@ async def test_one_line_of_json_tells_where_everything_is(tmp_path: Path) -> Non
 
 async def test_ctrl_c_ends_everything_it_started(tmp_path: Path) -> None:
     async with command_line.up(tmp_path, "--hosts", "2") as lattice:
-        family = command_line.descendants(lattice.process.pid)
+        family = descendants(lattice.process.pid)
         assert len(family) >= 3, "a nats-server and two hosts"
 
         lattice.process.send_signal(signal.SIGINT)
@@ -34,7 +35,7 @@ async def test_nothing_survives_when_it_is_killed(tmp_path: Path) -> None:
         assert (
             await lattice.run("start", "provider", "lattice+process://keyvalue", "kv")
         ).status == 0
-        family = command_line.descendants(lattice.process.pid)
+        family = descendants(lattice.process.pid)
         assert len(family) >= 4, "a nats-server, two hosts and a provider"
 
         lattice.process.kill()
@@ -49,6 +50,6 @@ async def test_hosts_join_a_server_that_runs_already(tmp_path: Path) -> None:
     try:
         async with command_line.up(tmp_path, "--nats", server.url) as lattice:
             assert lattice.nats_url == server.url
-        assert server.pid in {process.pid for process in command_line.descendants(os.getpid())}
+        assert server.pid in {process.pid for process in descendants(os.getpid())}
     finally:
         await server.aclose()

@@ -21,6 +21,7 @@ from host.supervise.restarts import RestartPolicy
 from lattice import errors, limits, subjects
 from lattice.wire import control
 from providers.sdk import runtime
+from tests.support.children import arguments
 from tests.support.cluster import Cluster, LocalHost
 from tests.support.eventually import eventually
 
@@ -84,7 +85,7 @@ def provider_processes() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and "providers.sdk" in child.cmdline()
+        if "providers.sdk" in arguments(child)
     ]
 
 

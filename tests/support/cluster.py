@@ -35,6 +35,7 @@ from lattice.identity import keys
 from lattice.rpc import Rpc, Target
 from lattice.wire import control, events
 from lattice.wire.invocation import Invocation, Reply
+from tests.support.children import arguments
 from tests.support.eventually import eventually
 from tests.support.nats_server import connected, nats_server
 from tests.support.wat import actor as assembled
@@ -439,7 +440,7 @@ class Gate:
 
 def without_reaper(children: Iterable[psutil.Process]) -> list[psutil.Process]:
     """A host's children but the one that ends the others when it dies."""
-    return [child for child in children if str(REAPER) not in child.cmdline()]
+    return [child for child in children if str(REAPER) not in arguments(child)]
 
 
 def _children() -> set[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from tests.support.children import descendants, has_ended
 
 LATTICE = Path(sysconfig.get_path("scripts")) / "lattice"
 
@@ -102,23 +102,7 @@ async def up(data_dir: Path, *arguments: str) -> AsyncIterator[Lattice]:
             process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(END_TIMEOUT_S):
             await process.wait()
-        assert not [child for child in family if child.is_running() and not is_zombie(child)]
-
-
-def descendants(pid: int) -> list[psutil.Process]:
-    """Every living process that a process started, however far down."""
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def is_zombie(process: psutil.Process) -> bool:
-    """Whether a process has ended and only its status is left."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+        assert not [child for child in family if not has_ended(child)]
 
 
 def free_port() -> int:

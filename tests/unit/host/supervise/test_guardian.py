@@ -15,6 +15,7 @@ import pytest
 from host.supervise import reaper
 from host.supervise.guardian import REAPER, Guardian
 from lattice.aio import processes
+from tests.support.children import arguments, has_ended
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
@@ -66,11 +67,14 @@ async def host(children: str, *, count: int) -> AsyncIterator[tuple[psutil.Proce
 
 
 def alive(pids: set[int]) -> set[int]:
-    return {
-        pid
-        for pid in pids
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    }
+    return {pid for pid in pids if is_alive(pid)}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return not has_ended(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,7 @@ async def test_a_reaper_that_was_killed_is_replaced_by_one_that_knows_as_much() 
     async with host("child(env={})", count=1) as (process, pids):
 
         def reapers() -> list[psutil.Process]:
-            return [child for child in process.children() if str(REAPER) in child.cmdline()]
+            return [child for child in process.children() if str(REAPER) in arguments(child)]
 
         (first,) = reapers()
         first.kill()
