@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 class Context(BaseModel):
     """How to reach one lattice; what is absent is what it is without a context."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True)
 
     nats_url: str | None = None
     """NATS servers, separated by commas."""

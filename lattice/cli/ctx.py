@@ -200,7 +200,7 @@ def merged(context: Context, options: Options) -> Context:
 class WashContext(BaseModel):
     """A context of ``wash`` 0.2x to 0.4x, as far as it says something to us."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="allow", frozen=True)
 
     ctl_host: str = "127.0.0.1"
     ctl_port: int = Field(default=4222, ge=1, le=65535)

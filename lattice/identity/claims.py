@@ -278,7 +278,7 @@ _Revision = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, strict=True)
 
 
 class _Component(_Wire):

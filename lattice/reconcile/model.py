@@ -276,7 +276,7 @@ class AppStatus:
 class Stored(BaseModel):
     """A value that is stored as JSON; unknown fields of a newer version are ignored."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
 
 class ManifestVersion(Stored):

@@ -48,7 +48,7 @@ CREATED = "1970-01-01T00:00:00Z"
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True)
 
 
 class Platform(_Wire):

@@ -42,7 +42,7 @@ T = TypeVar("T")
 class Api(BaseModel):
     """A value with wadm's field names; equality is by value."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, populate_by_name=True)
 
     _SILENT: ClassVar[frozenset[str]] = frozenset()
     """Names on the wire of the fields that are absent when there is nothing in them."""

@@ -28,7 +28,7 @@ from lattice import errors, limits
 class Wire(BaseModel):
     """A value with wasmCloud's field names; equality is by value."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_none=True, by_alias=True)
@@ -358,7 +358,7 @@ class ControlReply(BaseModel):
     Ours beside 1.x's: ``code``, on failure only, and ``next``, where a list goes on.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(defer_build=True, extra="ignore")
 
     success: bool
     message: str = ""

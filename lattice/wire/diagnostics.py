@@ -23,7 +23,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class _Diagnostics(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, strict=True)
 
 
 class TaskDiagnostics(_Diagnostics):

@@ -40,7 +40,7 @@ Durations = Annotated[Histogram, PlainValidator(_histogram), PlainSerializer(His
 
 
 class _Figures(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, strict=True)
 
 
 class LinkFigures(_Figures):

@@ -59,7 +59,7 @@ class Lines:
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, strict=True)
 
     ids: Ids = None
     level: Level = "debug"
