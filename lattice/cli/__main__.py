@@ -1,6 +1,22 @@
-"""``python -m lattice.cli``: the same as ``lattice``, by the interpreter that is running."""
+"""``lattice``, and ``python -m lattice.cli`` for the interpreter that is running.
 
-from lattice.cli.main import main
+Importing the commands is most of a short run's time, so an interrupt may well come then.
+"""
+
+import sys
+
+INTERRUPTED = 130
+"""As shells report a program that SIGINT ended."""
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        from lattice.cli import main as commands  # noqa: PLC0415 - to be within reach of `except`
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    commands.main()
+
 
 if __name__ == "__main__":
     main()

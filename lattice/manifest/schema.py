@@ -38,7 +38,9 @@ COUNT_MAX = 2**32 - 1
 class Part(BaseModel):
     """A piece of a manifest; unknown fields are errors unless a piece says otherwise."""
 
-    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, populate_by_name=True, strict=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", frozen=True, populate_by_name=True, strict=True
+    )
 
 
 def _none_as_empty_map(value: object) -> object:

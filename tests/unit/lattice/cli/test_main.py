@@ -1,5 +1,8 @@
 """The tree of commands, its help, and the way out when something goes wrong."""
 
+import subprocess
+import sys
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -126,3 +129,20 @@ def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert caught.value.exit_code == output.INTERRUPTED
     assert capsys.readouterr() == ("", "")
+
+
+def test_ctrl_c_is_quiet_while_the_commands_are_imported() -> None:
+    interrupted = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'lattice.cli.main':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from lattice.cli.__main__ import main\n"
+        "main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", interrupted], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (output.INTERRUPTED, "", "")
