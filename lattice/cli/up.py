@@ -159,7 +159,13 @@ def default_data_dir(environment: Mapping[str, str]) -> Path:
 
 def ready_result(lattice: LocalLattice, usual: Options) -> Result:
     names = ", ".join(host.name for host in lattice.hosts)
-    lines = [f"NATS     {lattice.nats_url}", f"lattice  {lattice.lattice}", f"hosts    {names}", ""]
+    origin = ", which was there: no server was started" if lattice.server is None else ""
+    lines = [
+        f"NATS     {lattice.nats_url}{origin}",
+        f"lattice  {lattice.lattice}",
+        f"hosts    {names}",
+        "",
+    ]
     lines += [f"$ {text}" for text in next_commands(lattice, usual)]
     return Result(
         fields={
