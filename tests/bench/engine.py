@@ -1,9 +1,7 @@
 """The engine alone, in this process: kept instances, and very many suspended calls."""
 
 import asyncio
-import ctypes
 import gc
-import os
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +17,7 @@ from host.engine import (
     ReusePolicy,
 )
 from host.engine.engine import MAPS_PER_INSTANCE, MAPS_RESERVED, instances_ceiling
+from tests.bench.memory import resident_bytes, settled_bytes
 from tests.bench.report import Row, median_row, percentile
 from tests.support.wat import actor, assemble
 
@@ -229,16 +228,3 @@ async def _loop_lags_ms() -> list[float]:
         await asyncio.sleep(0.001)
         lags.append((time.perf_counter() - began - 0.001) * 1000)
     return lags
-
-
-def settled_bytes() -> int:
-    """Resident memory once what was freed is given back: or it would be used again unseen."""
-    gc.collect()
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    return resident_bytes()
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -20,7 +20,8 @@ from lattice.bus import Bus, NatsSettings
 from lattice.bus.server import NatsServer
 from lattice.control.client import ControlClient
 from lattice.wire import control
-from tests.bench.engine import cold_call, settled_bytes
+from tests.bench.engine import cold_call
+from tests.bench.memory import settled_bytes
 from tests.bench.report import Row, median_row
 from tests.support.wat import assemble
 

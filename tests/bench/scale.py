@@ -1,12 +1,9 @@
 """Whether a hundred times as much costs a hundred times as much: calls, actors, links."""
 
-import gc
 import itertools
-import os
 import statistics
 import time
 import tracemalloc
-from pathlib import Path
 
 from host.actors.actor import Actor
 from host.actors.slots import Slots
@@ -15,6 +12,7 @@ from host.hostcalls.outward import find_link
 from lattice.state.links import LinkTable
 from lattice.wire.control import Link
 from tests.bench import in_process
+from tests.bench.memory import settled_bytes
 from tests.bench.report import Row, median_row, steepness
 from tests.support.wat import actor
 
@@ -41,10 +39,8 @@ async def measure() -> list[Row]:
 async def _calls(engine: Engine) -> list[Row]:
     echo = await in_process.start(engine, "echo", actor("echo"))
     await _time_us(echo, CALLS_AT_A_TIME)
-    gc.collect()
-    before = resident_bytes()
+    before = settled_bytes()
     costs_us = [await _time_us(echo, CALLS_AT_A_TIME) for _ in range(CALLS // CALLS_AT_A_TIME)]
-    gc.collect()
     tenth = len(costs_us) // 10
     ends = [statistics.median(part) for part in (costs_us[:tenth], costs_us[-tenth:])]
     return [
@@ -58,7 +54,7 @@ async def _calls(engine: Engine) -> list[Row]:
         ),
         Row(
             id="calls_memory",
-            value=round((resident_bytes() - before) / CALLS, 2),
+            value=round((settled_bytes() - before) / CALLS, 2),
             unit="bytes",
             goal=16,
             better="lower",
@@ -73,9 +69,8 @@ async def _actors(engine: Engine) -> list[Row]:
     await in_process.start(engine, "first", _variant(-1), slots=slots)
     actors: list[Actor] = []
     start_ms, memory_kib, call_us = [], [], []
-    gc.collect()
     for previous, count in itertools.pairwise((0, *ACTORS)):
-        before, times_ms = resident_bytes(), []
+        before, times_ms = settled_bytes(), []
         for number in range(previous, count):
             began = time.process_time()
             started = await in_process.start(engine, f"a{number}", _variant(number), slots=slots)
@@ -83,8 +78,7 @@ async def _actors(engine: Engine) -> list[Row]:
             actors.append(started)
         start_ms.append(statistics.median(times_ms))
         call_us.append(await _time_us_of(actors))
-        gc.collect()
-        memory_kib.append((resident_bytes() - before) / 1024 / (count - previous))
+        memory_kib.append((settled_bytes() - before) / 1024 / (count - previous))
     return [
         _flatness(start_ms[1:], "actors_start_time", "CPU time per start", ACTORS[1:], "actors"),
         _flatness(call_us, "actors_call_time", "CPU time per call", ACTORS, "actors"),
@@ -175,8 +169,3 @@ def _link(number: int) -> Link:
         wit_namespace="wasmcloud",
         wit_package="keyvalue",
     )
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
