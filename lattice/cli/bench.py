@@ -12,6 +12,13 @@ from rich.console import RenderableType
 from lattice import errors, limits, names
 from lattice.aio.tasks import TaskGroup
 from lattice.cli import calls, completion, load, output
+from lattice.cli.calls import (
+    InterfaceOption,
+    JsonOption,
+    LinkNameOption,
+    PayloadFileOption,
+    PayloadOption,
+)
 from lattice.cli.connection import connect
 from lattice.cli.http_load import HttpLoad, Request
 from lattice.cli.load import Outcome, Plan, Send
@@ -92,22 +99,11 @@ async def bench(
             help="Begin so many calls each second, answered or not.",
         ),
     ] = None,
-    payload: Annotated[str | None, typer.Option(metavar="TEXT", help="Send this text.")] = None,
-    payload_file: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Send the bytes of this file; - is standard input."),
-    ] = None,
-    json_text: Annotated[
-        str | None,
-        typer.Option("--json", metavar="JSON", help="Send this value, encoded as msgpack."),
-    ] = None,
-    interface: Annotated[
-        str, typer.Option(metavar="NS:PACKAGE", help="Interface or contract, for providers.")
-    ] = "",
-    link_name: Annotated[
-        str,
-        typer.Option("--link-name", "-l", metavar="NAME", help="Link from 'cli', for providers."),
-    ] = names.DEFAULT_LINK,
+    payload: PayloadOption = None,
+    payload_file: PayloadFileOption = None,
+    json_text: JsonOption = None,
+    interface: InterfaceOption = "",
+    link_name: LinkNameOption = names.DEFAULT_LINK,
     method: Annotated[
         str | None,
         typer.Option(metavar="METHOD", help="Of HTTP; GET, or POST where there is a payload."),

@@ -24,6 +24,23 @@ from lattice.wire.invocation import Invocation, Reply
 SOURCE = checks.CALLER
 """Who the command is to its target; a provider that wants a link from its caller gets one so."""
 
+PayloadOption = Annotated[str | None, typer.Option(metavar="TEXT", help="Send this text.")]
+PayloadFileOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Send the bytes of this file; - is standard input."),
+]
+JsonOption = Annotated[
+    str | None,
+    typer.Option("--json", metavar="JSON", help="Send this value, encoded as msgpack."),
+]
+InterfaceOption = Annotated[
+    str, typer.Option(metavar="NS:PACKAGE", help="Interface or contract, for providers.")
+]
+LinkNameOption = Annotated[
+    str,
+    typer.Option("--link-name", "-l", metavar="NAME", help=f"Link from {SOURCE!r}, for providers."),
+]
+
 
 class Decoding(StrEnum):
     """How to read the payload of an answer."""
@@ -63,24 +80,11 @@ async def call(
         str, typer.Argument(metavar="OPERATION", help="What it shall do, as Service.Method.")
     ],
     *,
-    payload: Annotated[str | None, typer.Option(metavar="TEXT", help="Send this text.")] = None,
-    payload_file: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Send the bytes of this file; - is standard input."),
-    ] = None,
-    json_text: Annotated[
-        str | None,
-        typer.Option("--json", metavar="JSON", help="Send this value, encoded as msgpack."),
-    ] = None,
-    interface: Annotated[
-        str, typer.Option(metavar="NS:PACKAGE", help="Interface or contract, for providers.")
-    ] = "",
-    link_name: Annotated[
-        str,
-        typer.Option(
-            "--link-name", "-l", metavar="NAME", help=f"Link from {SOURCE!r}, for providers."
-        ),
-    ] = names.DEFAULT_LINK,
+    payload: PayloadOption = None,
+    payload_file: PayloadFileOption = None,
+    json_text: JsonOption = None,
+    interface: InterfaceOption = "",
+    link_name: LinkNameOption = names.DEFAULT_LINK,
     idempotency_key: Annotated[
         str | None,
         typer.Option(
