@@ -126,6 +126,17 @@ CPU_TIME_S = 5.0
 MODULE_BYTES_MAX = 50 * MIB
 """Largest module accepted; wasmCloud's ``max-component-size-bytes``."""
 
+WIT_CROSSING_MAX = 2_000_000
+"""Bytes of a ``list<u8>`` that may cross a component's boundary at a time, and other values at
+sixteen each: wasmtime's C API takes 32 bytes for every one on the way, and the loop waits
+meanwhile. Bodies of HTTP cross in pieces, and may be larger."""
+
+WIT_TYPES_MAX = 100_000
+"""Types within the types of a component, counted wherever they occur: all of WASI has 5,000."""
+
+RESOURCES_PER_CALL_MAX = 10_000
+"""Resources of the host that one call of a component may hold at a time."""
+
 PROVIDER_BYTES_MAX = 256 * MIB
 """Largest provider accepted: an archive holds one program for each kind of machine."""
 

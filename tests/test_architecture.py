@@ -69,7 +69,7 @@ HOMES = {
     "typer": "lattice.cli host.__main__",
     "uvicorn": "providers.http_server.listener",
     "uvloop": "host.__main__ providers.sdk.__main__",
-    "wasmtime": "host.engine.ffi",
+    "wasmtime": "host.engine.ffi host.engine.component_ffi",
     "yaml": "lattice.manifest",
 }
 

@@ -22,12 +22,13 @@ from host.actors.throttle import Throttle, ThrottlePolicy
 from host.engine import (
     NOTHING,
     CallLimits,
+    Code,
     Execution,
     HostCalls,
     Instances,
-    Module,
     ReusePolicy,
     World,
+    prepare,
 )
 from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 UNWIND_S = 1.0
 """How long calls that were ended by force may take to unwind: many ticks of the engine."""
 
-Reload = Callable[[str, Module], Awaitable[None]]
+Reload = Callable[[str, Code], Awaitable[None]]
 """Loads the code of an actor's module again, given the actor's id; raises a ``LatticeError``."""
 
 Surroundings = Callable[[Invocation], HostCalls]
@@ -101,7 +102,7 @@ class Actor:
     def __init__(
         self,
         actor_id: str,
-        module: Module,
+        module: Code,
         *,
         count: int,
         slots: Slots,
@@ -209,7 +210,7 @@ class Actor:
         if not self._reloading:
             self._let_run(count)
 
-    def replace(self, module: Module) -> None:
+    def replace(self, module: Code) -> None:
         """Serve further calls with another module; running ones end with theirs."""
         self._module = module
         self._renew_instances()
@@ -303,7 +304,7 @@ class Actor:
         self._let_run(0)
         self._tasks.spawn(self._load_again(self._module), name=f"reload {self.id}")
 
-    async def _load_again(self, module: Module) -> None:
+    async def _load_again(self, module: Code) -> None:
         assert self._reload is not None, "only then it was begun"
         failure: errors.LatticeError | None = errors.InternalError(
             "loading failed by a bug; the host's log says why"
@@ -421,7 +422,7 @@ class Actor:
         execution = None
         began_ns = perf_counter_ns()
         try:
-            execution = Execution(
+            execution = prepare(
                 self._module,
                 self._surroundings(invocation),
                 operation=invocation.operation,
@@ -574,10 +575,10 @@ class _Waiting:
     since_ns: int
     promised_bytes: int = 0
     """Memory it is expected to have, from when its turn came until it runs."""
-    module: Module | None = None
+    module: Code | None = None
     """Whose code must stay for so long."""
 
-    def pin(self, module: Module) -> None:
+    def pin(self, module: Code) -> None:
         self.module = module
         module.pins += 1
 

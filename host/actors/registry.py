@@ -18,7 +18,7 @@ from host.actors.slots import Slots
 from host.actors.throttle import Throttle, ThrottlePolicy
 from host.actors.world import Allowed, world_of
 from host.artefacts.fetch import Fetcher
-from host.engine import CallLimits, Engine, Instances, Module, ReusePolicy, World, parse_policy
+from host.engine import CallLimits, Code, Engine, Instances, ReusePolicy, World, parse_policy
 from host.events import Events
 from host.hostcalls.builtin import Builtins
 from host.hostcalls.outward import Outward
@@ -337,12 +337,12 @@ class Actors:
         log.info("actor scaled", actor=command.component_id, count=command.count)
         return self._event_data(running.command, running.claims)
 
-    async def _load(self, reference: str) -> tuple[Module, Claims | None]:
+    async def _load(self, reference: str) -> tuple[Code, Claims | None]:
         wasm = await self._fetcher.fetch(reference)
         claims = await self._judge.admit_module(wasm)
         return await self._engine.load(wasm), claims
 
-    async def _reload(self, actor_id: str, module: Module) -> None:
+    async def _reload(self, actor_id: str, module: Code) -> None:
         """Load evicted code again; the artefact is fetched only if the host's cache lost it.
 
         Raises:

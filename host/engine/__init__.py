@@ -1,12 +1,16 @@
 """WebAssembly actors as preemptive fibers under asyncio.
 
-``Engine`` compiles modules and holds the pool of instances; ``Execution`` is one call on a fresh
-instance, or on one kept in ``Instances``; ``HostCalls`` is what the layer above gives a guest to
+``Engine`` makes ``Code`` of modules and components, and holds the pool of instances; ``Execution``,
+which ``prepare`` makes, is one call on a fresh instance, or on one kept in ``Instances``;
+``HostCalls`` is what the layer above gives a guest to
 reach, and ``World`` what it finds through WASI; ``run_command`` runs a program that is no actor.
 wasmtime is known here and nowhere else, and its C API in ``ffi`` only.
 """
 
+from host.engine.code import Code
 from host.engine.command import Finished, run_command
+from host.engine.component import Component
+from host.engine.component_execution import prepare
 from host.engine.descriptors import NOTHING, Directory, World
 from host.engine.engine import Engine, EngineSettings, EngineStatistics
 from host.engine.execution import Execution
@@ -17,6 +21,8 @@ from host.engine.reuse import Instances, ReusePolicy, parse_policy
 __all__ = [
     "NOTHING",
     "CallLimits",
+    "Code",
+    "Component",
     "Directory",
     "Engine",
     "EngineSettings",
@@ -29,5 +35,6 @@ __all__ = [
     "ReusePolicy",
     "World",
     "parse_policy",
+    "prepare",
     "run_command",
 ]

@@ -26,15 +26,27 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from host.engine import ffi, module, native, steps, wapc, wasi
+from host.engine import (
+    component,
+    component_ffi,
+    ffi,
+    interfaces,
+    module,
+    native,
+    steps,
+    wapc,
+    wasi,
+)
 from host.engine.cache import Cache, CacheUnusableError
+from host.engine.code import Code, NativeCode
+from host.engine.component import Component
 from host.engine.descriptors import Descriptors
 from host.engine.guest import Done, Work
-from host.engine.module import TABLE_ELEMENTS_MAX, Code, Linked, Module
+from host.engine.module import TABLE_ELEMENTS_MAX, Module, NativeModule
 from host.engine.reuse import IdleInstances, Instance, Instances, ReusePolicy
 from lattice import errors, limits
 
@@ -169,6 +181,42 @@ class EngineStatistics:
     """Guests in worker threads, or waiting for one, now."""
 
 
+class Compiler(NamedTuple):
+    """What turns bytes into native code, of modules or of components."""
+
+    compile: Callable[[int, bytes], int]
+    serialize: Callable[[int], bytes]
+    deserialize: Callable[[int, bytes], int]
+    delete: Callable[[int], None]
+
+
+MODULES = Compiler(
+    ffi.module_compile, ffi.module_serialize, ffi.module_deserialize, ffi.module_delete
+)
+COMPONENTS = Compiler(
+    component_ffi.component_compile,
+    component_ffi.component_serialize,
+    component_ffi.component_deserialize,
+    component_ffi.component_delete,
+)
+
+
+class Compiled(NamedTuple):
+    """Native code whose imports are not resolved yet; whoever has it deletes it."""
+
+    pointer: ffi.Address
+    artefact_bytes: int
+    """Its size where it is kept; 0 if it is kept nowhere."""
+
+
+class Linked(NamedTuple):
+    """What comes of compiling and linking."""
+
+    native: NativeCode
+    make: Callable[[], Code]
+    """Makes the code's facts, without it, on the loop's thread."""
+
+
 class Engine:
     """Compiled modules, and everything an instance needs to run."""
 
@@ -212,8 +260,8 @@ class Engine:
         self._slots_made = 0
         self._responses = ffi.Pages(self.instances_max)
         self._slots: list[tuple[ffi.Slot, int]] = []
-        self._modules: weakref.WeakValueDictionary[_Key, Module] = weakref.WeakValueDictionary()
-        self._loading: dict[_Key, asyncio.Future[Module]] = {}
+        self._modules: weakref.WeakValueDictionary[_Key, Code] = weakref.WeakValueDictionary()
+        self._loading: dict[_Key, asyncio.Future[Code]] = {}
         self._reloading: dict[_Key, asyncio.Future[bool]] = {}
         self._code_bytes = self._modules_loaded = self._evicted = self._reloaded = 0
         self._calls = self._compiled = self._cache_hits = self._offloaded = self._busy = 0
@@ -240,15 +288,15 @@ class Engine:
         """Somewhere to keep the instances of one actor."""
         return Instances(self.idle, policy)
 
-    async def load(self, wasm: bytes, *, command: bool = False) -> Module:
-        """Compile a module, or find it compiled; a module asked for twice is compiled once.
+    async def load(self, wasm: bytes, *, command: bool = False) -> Code:
+        """Compile a module or a component, once, or find it compiled.
 
         It is an actor, or with ``command`` a WASI program to be run once (``command.py``).
 
         Cancelling it leaves the compiler at work: it cannot be stopped, and what it makes is kept.
 
         Raises:
-            InvalidRequest: it is no module, or not one that can run here; says everything wrong.
+            InvalidRequest: it is neither, or can't run here; says everything that is wrong.
             PayloadTooLarge: it has more than ``module_bytes_max`` bytes.
             DeadlineExceeded: it did not compile within ``compile_timeout_s``.
         """
@@ -281,14 +329,14 @@ class Engine:
                 raise errors.Draining("the engine is closed") from None
             raise
 
-    async def reload(self, evicted: Module, fetch: Callable[[], Awaitable[bytes]]) -> None:
-        """Load the code of a module again: from the cache, or else by compiling it anew.
+    async def reload(self, evicted: Code, fetch: Callable[[], Awaitable[bytes]]) -> None:
+        """Load native code again: from the cache, or else by compiling it anew.
 
-        ``fetch`` gives the module's bytes, and is asked only in the latter case. Many may ask at
-        the same time, and it is done once. Cancelling as for ``load``.
+        ``fetch`` gives the bytes it was made from, and is asked only in the latter case. Many may
+        ask at the same time, and it is done once. Cancelling as for ``load``.
 
         Raises:
-            Conflict: what ``fetch`` gives is another module.
+            Conflict: what ``fetch`` gives is something else.
             LatticeError: whatever ``fetch`` raises, and ``load``.
         """
         if evicted.is_loaded or await self._reload_cached(evicted):
@@ -302,23 +350,23 @@ class Engine:
         await self.load(wasm)
         self._reloaded += 1
 
-    def evict(self, idle: Module) -> bool:
-        """Drop the code of a module; false while a call of it runs or is about to."""
+    def evict(self, idle: Code) -> bool:
+        """Drop native code; false while a call of it runs or is about to."""
         if not idle.is_loaded or idle.pins or idle in self._modules_in_use():
             return False
         self._drop_code(idle)
         return True
 
     def count_code(self, size: int) -> None:
-        """Count code that a module took over."""
+        """Count native code that was taken over."""
         self._modules_loaded += 1
         self._code_bytes += size
 
-    def free_code(self, code: Code) -> None:
-        """Delete code that a module gave up."""
-        ffi.instance_pre_delete(code.pointer)
+    def free_code(self, native: NativeCode) -> None:
+        """Delete native code that was given up."""
+        native.delete()
         self._modules_loaded -= 1
-        self._code_bytes -= code.size
+        self._code_bytes -= native.size
 
     def statistics(self) -> EngineStatistics:
         """Count what runs now and what was done so far."""
@@ -461,7 +509,7 @@ class Engine:
             self._wake.wait()
         self.parked = False
 
-    async def _reload_cached(self, evicted: Module) -> bool:
+    async def _reload_cached(self, evicted: Code) -> bool:
         """Load code from the cache; false if it is not there. At once and once for all who ask.
 
         Raises:
@@ -473,7 +521,8 @@ class Engine:
         if reloading is None:
             reloading = asyncio.get_running_loop().create_future()
             self._reloading[evicted.key] = reloading
-            work = asyncio.wrap_future(self._reader.submit(self._read, evicted.digest))
+            facts = evicted.facts if isinstance(evicted, Component) else None
+            work = asyncio.wrap_future(self._reader.submit(self._read, evicted.digest, facts))
             work.add_done_callback(functools.partial(self._read_code, evicted, reloading))
             reloading.add_done_callback(lambda _: work.cancel())
         try:
@@ -483,45 +532,48 @@ class Engine:
                 raise errors.Draining("the engine is closed") from None
             raise
 
-    def _read(self, digest: str) -> Code | None:
+    def _read(self, digest: str, facts: component.Facts | None) -> NativeCode | None:
         """Load and link what is in the cache; runs in the reader's thread."""
-        compiled = self._from_cache(digest)
+        compiler = MODULES if facts is None else COMPONENTS
+        compiled = self._from_cache(digest, compiler)
         if compiled is None:
             return None
         try:
-            return _code(self._linker, compiled)
+            if facts is not None:
+                return self._resolve(compiled, facts)
+            return _native(self._linker, compiled.pointer)
         except ffi.LibraryError as error:
             # It was linked before: only a damaged artefact comes here, and compiling mends it.
             log.warning("cached artefact does not link", digest=digest, reason=str(error))
             return None
         finally:
-            ffi.module_delete(compiled)
+            compiler.delete(compiled.pointer)
 
     def _read_code(
         self,
-        evicted: Module,
+        evicted: Code,
         reloading: asyncio.Future[bool],
-        work: asyncio.Future[Code | None],
+        work: asyncio.Future[NativeCode | None],
     ) -> None:
         del self._reloading[evicted.key]
-        code = None
+        native = None
         if not work.cancelled():
             if (error := work.exception()) is not None:
                 log.error("code could not be read", digest=evicted.digest, exc_info=error)
             else:
-                code = work.result()
-        if code is not None:
+                native = work.result()
+        if native is not None:
             if self.closed or evicted.is_loaded:
-                ffi.instance_pre_delete(code.pointer)
+                native.delete()
             else:
-                self._attach(evicted, code)
+                self._attach(evicted, native)
                 self._reloaded += 1
         if not reloading.done():
             reloading.set_result(evicted.is_loaded)
 
-    def _attach(self, owner: Module, code: Code) -> None:
-        """Give a module its code, and evict that of others if it is too much together."""
-        owner.attach(code)
+    def _attach(self, owner: Code, native: NativeCode) -> None:
+        """Hand native code over, and evict that of others if it is too much together."""
+        owner.attach(native)
         owner.last_used = self.polls
         if self._has_room_for_code(1):
             return
@@ -538,59 +590,108 @@ class Engine:
             self._drop_code(each)
 
     def _has_room_for_code(self, share: float) -> bool:
-        """Whether the code that is loaded is within a share of its bounds."""
+        """Whether the native code that is loaded is within a share of its bounds."""
         return (
             self._code_bytes <= self.settings.code_bytes_max * share
             and self._modules_loaded <= self.modules_loaded_max * share
         )
 
-    def _modules_in_use(self) -> set[Module]:
+    def _modules_in_use(self) -> set[Code]:
         # Those calls that end in their first slice do so before anything else can happen.
-        return {execution.module for execution in self.suspended}
+        return {execution.code for execution in self.suspended}
 
-    def _drop_code(self, idle: Module) -> None:
+    def _drop_code(self, idle: Code) -> None:
         self.idle.drop_of(idle)
         idle.detach()
         self._evicted += 1
 
     def _prepare(self, digest: str, command: bool, wasm: bytes) -> Linked:
         """Compile, check and link; runs in the compiler's thread."""
-        compiled = self._from_cache(digest)
-        if compiled is None:
-            try:
-                compiled = ffi.module_compile(self.pointer, module.without_much_debug(wasm))
-            except ffi.LibraryError as error:
-                raise module.refused_by_compiler(
-                    str(error), self.settings.memory_bytes_max
-                ) from None
-            self._compiled += 1
-            if self._cache is not None:
-                self._cache.put(digest, ffi.module_serialize(compiled))
+        if module.is_component(wasm):
+            if command:
+                raise errors.InvalidRequest(
+                    "a component can't be run as a program; start it as an actor"
+                )
+            return self._prepare_component(digest, wasm)
         try:
-            types = ffi.module_types(compiled)
+            compiled = self._compile(digest, module.without_much_debug(wasm), MODULES)
+        except ffi.LibraryError as error:
+            raise module.refused_by_compiler(str(error), self.settings.memory_bytes_max) from None
+        try:
+            types = ffi.module_types(compiled.pointer)
             module.check_types(types, self._known, self.settings.memory_bytes_max, command=command)
-            code = _code(self._linker, compiled)
+            native = _native(self._linker, compiled.pointer)
         except ffi.LibraryError as error:
             raise errors.InvalidRequest(f"the module cannot be linked: {error}") from None
         finally:
-            ffi.module_delete(compiled)
-        return Linked(len(wasm), types, code)
+            ffi.module_delete(compiled.pointer)
+        size = len(wasm)
+        return Linked(
+            native, lambda: Module(self, digest=digest, size=size, types=types, command=command)
+        )
 
-    def _from_cache(self, digest: str) -> int | None:
+    def _prepare_component(self, digest: str, wasm: bytes) -> Linked:
+        memories = component.Memories(wasm)
+        component.check_memories(memories, self.settings.memory_bytes_max)
+        try:
+            compiled = self._compile(digest, module.without_much_debug(wasm), COMPONENTS)
+        except ffi.LibraryError as error:
+            raise component.refused_by_compiler(str(error)) from None
+        try:
+            facts = component.read_facts(
+                self.pointer, compiled.pointer, memories, interfaces.ENTRIES
+            )
+            native = self._resolve(compiled, facts)
+        except ffi.LibraryError as error:
+            raise errors.InvalidRequest(f"the component cannot be linked: {error}") from None
+        finally:
+            component_ffi.component_delete(compiled.pointer)
+        size = len(wasm)
+        return Linked(native, lambda: Component(self, digest=digest, size=size, facts=facts))
+
+    def _resolve(self, compiled: Compiled, facts: component.Facts) -> component.NativeComponent:
+        # The library doesn't say how much memory its code takes; where it isn't kept, its
+        # artefact is made only to be measured.
+        size = compiled.artefact_bytes or len(component_ffi.component_serialize(compiled.pointer))
+        return component.resolve(
+            self.pointer,
+            compiled.pointer,
+            facts,
+            interfaces.FUNCTIONS,
+            size=size + CODE_BYTES_MIN,
+        )
+
+    def _compile(self, digest: str, wasm: bytes, compiler: Compiler) -> Compiled:
+        """Compile, or find compiled.
+
+        Raises:
+            LibraryError: it does not compile.
+        """
+        if (compiled := self._from_cache(digest, compiler)) is not None:
+            return compiled
+        pointer = compiler.compile(self.pointer, wasm)
+        self._compiled += 1
+        if self._cache is None:
+            return Compiled(pointer, 0)
+        artefact = compiler.serialize(pointer)
+        self._cache.put(digest, artefact)
+        return Compiled(pointer, len(artefact))
+
+    def _from_cache(self, digest: str, compiler: Compiler) -> Compiled | None:
         if self._cache is None or (artefact := self._cache.get(digest)) is None:
             return None
         # From the bytes whose digest was checked, not from the file, which may change meanwhile.
         try:
-            compiled = ffi.module_deserialize(self.pointer, artefact)
+            pointer = compiler.deserialize(self.pointer, artefact)
         except ffi.LibraryError as error:
             log.warning("cached artefact does not load", digest=digest, reason=str(error))
             self._cache.remove(digest)
             return None
         self._cache_hits += 1
-        return compiled
+        return Compiled(pointer, len(artefact))
 
     def _linked(
-        self, key: _Key, loading: asyncio.Future[Module], work: asyncio.Future[Linked]
+        self, key: _Key, loading: asyncio.Future[Code], work: asyncio.Future[Linked]
     ) -> None:
         del self._loading[key]
         if work.cancelled():
@@ -601,28 +702,26 @@ class Engine:
                 # Everybody who asked may have given up.
                 loading.exception()
         else:
-            size, types, code = work.result()
+            native, make = work.result()
             owner = self._modules.get(key)
             if owner is None:
-                digest, command = key
-                owner = Module(self, digest=digest, size=size, types=types, command=command)
-                self._modules[key] = owner
+                owner = self._modules[key] = make()
             if owner.is_loaded:
-                ffi.instance_pre_delete(code.pointer)
+                native.delete()
             else:
-                self._attach(owner, code)
+                self._attach(owner, native)
             if not loading.done():
                 loading.set_result(owner)
 
 
-def _code(linker: int, compiled: int) -> Code:
+def _native(linker: int, compiled: int) -> NativeModule:
     """Resolve the imports of a compiled module.
 
     Raises:
         LibraryError: they can't be.
     """
     size = ffi.code_bytes(compiled) + CODE_BYTES_MIN
-    return Code(ffi.instantiate_pre(linker, compiled), size)
+    return NativeModule(ffi.instantiate_pre(linker, compiled), size)
 
 
 _DELEGATES = {name: callback for name, (_, _, callback) in wapc.FUNCTIONS.items()}
@@ -705,7 +804,7 @@ def _instances_that_fit(settings: EngineSettings) -> int:
         RESERVATION_BYTES
         + GUARD_BYTES
         + settings.stack_bytes
-        + TABLE_ELEMENTS_MAX * TABLE_ELEMENT_BYTES
+        + ffi.TABLES * TABLE_ELEMENTS_MAX * TABLE_ELEMENT_BYTES
     )
     while fit > 1 and not ffi.can_reserve(fit * per_instance):
         fit //= 2

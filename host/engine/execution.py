@@ -1,5 +1,8 @@
 """One call: a fresh store and instance on its own fiber, driven to its end.
 
+What is here is the same for all code; the steps are those of a core module, and
+``component_execution`` has a component's.
+
 Theory of operation. A call is a row of *phases* on one store: instantiation, the start functions
 the module exports, the call itself. Each phase is one *future* of the library; polling it runs
 guest code on the fiber until the phase is over or the guest has to wait. It waits for two reasons:
@@ -23,13 +26,14 @@ import concurrent.futures
 import inspect
 import time
 from collections.abc import Awaitable
-from typing import Final
+from typing import Any, Final, cast
 
 import structlog
 
 from host.engine import guest, steps, traps, wapc, wasi
+from host.engine.code import Code
 from host.engine.descriptors import NOTHING, World
-from host.engine.guest import DEFAULT_LIMITS, CallLimits, Done, Guest, HostCalls, Request, Work
+from host.engine.guest import DEFAULT_LIMITS, CallLimits, Done, Guest, HostCalls, Work
 from host.engine.module import TABLE_ELEMENTS_MAX, Module
 from host.engine.preview1 import SUCCESS
 from host.engine.reuse import Instance, Instances
@@ -54,6 +58,7 @@ class Execution:
     __slots__ = (
         "_awaiting",
         "_cancelled_driver",
+        "_code",
         "_cpu_ns",
         "_deadline",
         "_driver",
@@ -76,7 +81,7 @@ class Execution:
 
     def __init__(
         self,
-        module: Module,
+        code: Code,
         host: HostCalls,
         *,
         operation: str,
@@ -87,16 +92,18 @@ class Execution:
         instances: Instances | None = None,
     ) -> None:
         """``instances``: where one may be taken from and kept afterwards, all of one actor."""
-        self._module = module
-        self._engine = module.engine
+        self._code = code
+        # Only what ``component_execution`` does in its own way looks at it as a module.
+        self._module = cast("Module", code)
+        self._engine = code.engine
         self._host = host
-        self._guest = Guest(operation.encode(), payload, limits, world)
+        self._guest = self._make_guest(operation.encode(), payload, limits, world)
         self._deadline = deadline
         self._instances = instances
         self._instance: Instance | None = None
         """The one it runs on, if that may be kept."""
         self._started = False
-        self._awaiting: Awaitable[bytes] | Awaitable[Done] | None = None
+        self._awaiting: Awaitable[Any] | None = None
         self._driver: asyncio.Task[object] | None = None
         self._cancelled_driver = False
         self._stop = False
@@ -124,8 +131,8 @@ class Execution:
         )
 
     @property
-    def module(self) -> Module:
-        return self._module
+    def code(self) -> Code:
+        return self._code
 
     @property
     def exit_code(self) -> int:
@@ -150,9 +157,9 @@ class Execution:
             self._error = refusal
             return True
         call = self._guest
-        self._module.last_used = engine.polls
+        self._code.last_used = engine.polls
         found = None
-        if self._instances is not None and (found := self._instances.take(self._module)):
+        if self._instances is not None and (found := self._instances.take(self._code)):
             slot, base = found.slot, found.base
             engine.retake_slot()
         else:
@@ -160,7 +167,7 @@ class Execution:
             slot.store = None
             if self._instances is not None:
                 expires_s = time.monotonic() + self._instances.policy.age_s
-                self._instance = Instance(slot, base, self._module, expires_s)
+                self._instance = Instance(slot, base, self._code, expires_s)
         call.slot, call.base = slot, base
         slot.response_bytes_max = call.limits.response_bytes
         slot.request_bytes_max = call.limits.request_bytes
@@ -171,27 +178,9 @@ class Execution:
             self._enter()
             if found is not None:
                 self._instance = found
-                state = engine.steps.again(
-                    base,
-                    self._module.program_address,
-                    FUEL_MAX if engine.fuel else 0,
-                    call.operation,
-                    len(call.operation),
-                    call.payload,
-                    len(call.payload),
-                )
+                state = self._begin_again(found)
             else:
-                state = engine.steps.start(
-                    base,
-                    self._module.program_address,
-                    0 if is_pools else call.limits.memory_bytes,
-                    TABLE_ELEMENTS_MAX,
-                    FUEL_MAX if engine.fuel else 0,
-                    call.operation,
-                    len(call.operation),
-                    call.payload,
-                    len(call.payload),
-                )
+                state = self._begin(0 if is_pools else call.limits.memory_bytes)
             engine.polling = False
             self._advance(state)
         except BaseException:
@@ -303,9 +292,9 @@ class Execution:
             return errors.Overloaded(f"all {engine.instances_max} instances of the host are busy")
         if time.monotonic() >= self._deadline:
             return errors.Expired("the deadline passed before the call was executed")
-        if not self._module.program_address:
+        if not self._code.is_loaded:
             return errors.Overloaded("the actor's code was evicted and is not loaded again yet")
-        needed, allowed = self._module.memory_bytes_min, self._guest.limits.memory_bytes
+        needed, allowed = self._code.memory_bytes_min, self._guest.limits.memory_bytes
         if allowed > engine.memory_bytes_max:
             return errors.InvalidRequest(
                 f"the call may use {allowed} bytes of memory, but the host's pool has places "
@@ -355,24 +344,69 @@ class Execution:
     def _run(self) -> int:
         """Take the next step on this thread."""
         self._enter()
-        state = self._engine.steps.run(
-            self._guest.base, self._module.program_address, CLOCK_MONOTONIC
-        )
+        state = self._step(CLOCK_MONOTONIC)
         self._engine.polling = False
         return state
+
+    # The steps, which are a core module's here.
+
+    def _make_guest(
+        self, operation: bytes, payload: bytes, call_limits: CallLimits, world: World
+    ) -> Guest:
+        return Guest(operation, payload, call_limits, world)
+
+    def _begin(self, memory_bytes_max: int) -> int:
+        """Make the instance and take the first step; a limit of 0 is the pool's own."""
+        call, engine = self._guest, self._engine
+        return engine.steps.start(
+            call.base,
+            self._module.program_address,
+            memory_bytes_max,
+            TABLE_ELEMENTS_MAX,
+            FUEL_MAX if engine.fuel else 0,
+            call.operation,
+            len(call.operation),
+            call.payload,
+            len(call.payload),
+        )
+
+    def _begin_again(self, _instance: Instance) -> int:
+        """Take the first step of a call on an instance that was kept, and is in the slot."""
+        call, engine = self._guest, self._engine
+        return engine.steps.again(
+            call.base,
+            self._module.program_address,
+            FUEL_MAX if engine.fuel else 0,
+            call.operation,
+            len(call.operation),
+            call.payload,
+            len(call.payload),
+        )
+
+    def _step(self, clock: int) -> int:
+        """Poll, on whichever thread it is, until one of the outcomes of ``steps``."""
+        return self._engine.steps.run(self._guest.base, self._module.program_address, clock)
+
+    def _rest(self, instance: Instance) -> None:
+        """Note the figures of the call that returned; its instance stays."""
+        self._engine.steps.rest(instance.base)
+
+    def _free(self) -> None:
+        """Unwind the guest if need be, and free its store."""
+        self._engine.steps.end(self._guest.base)
 
     def _settle(self, state: int) -> bool:
         """End the call, which is over; true if only a program left through ``proc_exit(0)``."""
         call = self._guest
         if state == steps.DONE:
-            if self._module.command:
+            if self._code.command:
                 self._end_program()
             else:
                 self._conclude(call.slot.result)
             return False
         begun = call.slot.phase
         left = begun > 0 and self._module.entries[begun - 1] == EXIT_PHASE
-        is_program = self._module.command and call.exit_code is not None
+        is_program = self._code.command and call.exit_code is not None
         if not (left and (call.exit_code == 0 or is_program)):
             self._end(traps.explain(call.slot, call))
             return False
@@ -410,17 +444,19 @@ class Execution:
         else:
             self._end(None)
 
-    def _serve(self, request: Request | Work | float) -> bool:
-        """Begin the host call the guest waits for; true when it is over already."""
+    def _ask(self, request: Any) -> bytes | Awaitable[Any]:
+        """Begin what the guest is suspended for."""
         if isinstance(request, float):
-            self._awaiting = asyncio.sleep(request, Done(SUCCESS))
-            return False
+            return asyncio.sleep(request, Done(SUCCESS))
         if isinstance(request, Work):
-            self._awaiting = self._engine.work(request)
-            return False
+            return self._engine.work(request)
         self._host_calls += 1
+        return self._host.call(*request)
+
+    def _serve(self, request: Any) -> bool:
+        """Begin what the guest is suspended for; true when it is over already."""
         try:
-            answer = self._host.call(*request)
+            answer = self._ask(request)
         except errors.LatticeError as error:
             self._answer_error(error)
         except Exception as error:
@@ -435,7 +471,7 @@ class Execution:
                 return False
         return True
 
-    def _answer(self, response: bytes | Done) -> None:
+    def _answer(self, response: Any) -> None:
         # The host call may have abandoned its own call: then there is no guest to answer.
         if self._ended:
             return
@@ -457,7 +493,7 @@ class Execution:
         guest.resume(self._guest, 0)
 
     def _answer_bug(self, error: Exception) -> None:
-        log.error("host call failed", digest=self._module.digest, exc_info=error)
+        log.error("host call failed", digest=self._code.digest, exc_info=error)
         self._answer_error(errors.InternalError("the host call failed; the host's log says why"))
 
     def _go_on(self, back_on_loop: bool) -> None:
@@ -522,7 +558,7 @@ class Execution:
         guest.running.guest = call
         budget_ns = call.limits.cpu_time_s * 1e9
         while True:
-            state = engine.steps.run(call.base, self._module.program_address, CLOCK_THREAD)
+            state = self._step(CLOCK_THREAD)
             if (
                 state != steps.WAITS
                 or self._stop
@@ -559,7 +595,7 @@ class Execution:
         try:
             self._host.log(level, text)
         except Exception as error:
-            log.error("log line of a guest was lost", digest=self._module.digest, exc_info=error)
+            log.error("log line of a guest was lost", digest=self._code.digest, exc_info=error)
 
     def _end(self, error: errors.LatticeError | None) -> None:
         """Settle the outcome and let go of the instance."""
@@ -571,7 +607,7 @@ class Execution:
             if not isinstance(failure, Exception):
                 self._release()
                 raise failure
-            log.error("host function failed", digest=self._module.digest, exc_info=failure)
+            log.error("host function failed", digest=self._code.digest, exc_info=failure)
             error = errors.InternalError("a host function failed; the host's log says why")
         self._error = error
         self._release(returned=error is None)
@@ -586,7 +622,7 @@ class Execution:
             slot, base = call.slot, call.base
             kept = returned and self._instance is not None and self._keep(self._instance)
             if not kept:
-                engine.steps.end(base)
+                self._free()
             self._cpu_ns = slot.cpu_ns
             self._memory_bytes = slot.memory_bytes
             if engine.fuel:
@@ -612,14 +648,14 @@ class Execution:
             return False
         if not self._instances.keep(instance, self._guest.memory_size()):
             return False
-        engine.steps.rest(instance.base)
+        self._rest(instance)
         # Or it would live as long as the instance.
         instance.slot.host_response = None
         engine.keep_slot()
         return True
 
 
-def _discard(awaiting: Awaitable[bytes] | Awaitable[Done]) -> None:
+def _discard(awaiting: Awaitable[Any]) -> None:
     """Stop something nobody will await any more."""
     if inspect.iscoroutine(awaiting):
         awaiting.close()

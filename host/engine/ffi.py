@@ -1,4 +1,6 @@
-"""wasmtime's C API, as far as the engine uses it: the only file that knows its symbols and structs.
+"""wasmtime's C API, as far as the engine uses it: no other file knows its symbols and structs.
+
+What is about components has a file of its own (``component_ffi``).
 
 ``wasmtime`` (the Python package) wraps the synchronous half of the C API. Fibers, the unchecked
 host functions and the pooling allocator are reached here through ``ctypes``; the functions are
@@ -409,6 +411,9 @@ class EngineConfig:
     decommit_batch: int
 
 
+CORE_INSTANCES, TABLES = 4, 2
+"""Of core modules, for each instance there may be: as many as a component made of one has."""
+
 _OFF = (
     # Threads would let a guest block the operating system's thread; the rest is memory that the
     # store's limiter does not count (collected heaps), or a second ABI we do not speak (64-bit).
@@ -422,6 +427,7 @@ _OFF = (
     "wasm_stack_switching",
     # Passing a stream, future or error-context to a host function aborts the process.
     "wasm_component_model_async",
+    "concurrency_support",
 )
 _ON = (
     "epoch_interruption",
@@ -474,9 +480,10 @@ def _configure(handle: Address, name: str, value: int, kind: Any = c_bool) -> No
 def _use_pool(handle: Address, config: EngineConfig) -> None:
     pool = _pooling_new()
     sizes = {
-        "total_core_instances": (config.instances_max, c_uint32),
+        "total_component_instances": (config.instances_max, c_uint32),
+        "total_core_instances": (CORE_INSTANCES * config.instances_max, c_uint32),
         "total_memories": (config.instances_max, c_uint32),
-        "total_tables": (config.instances_max, c_uint32),
+        "total_tables": (TABLES * config.instances_max, c_uint32),
         "total_stacks": (config.instances_max, c_uint32),
         "max_memory_size": (config.memory_bytes_max, c_size_t),
         "table_elements": (config.table_elements_max, c_size_t),

@@ -140,8 +140,9 @@ class Guest:
         self.host_response = b""
         """Keeps alive what the slot refers to."""
         self.host_error: bytes | None = None
-        self.request: Request | Work | float | None = None
-        """What the guest is suspended for: a host call, work on files, or seconds to sleep."""
+        self.request: Any = None
+        """What the guest is suspended for: a host call (``Request``), work on files (``Work``) or
+        seconds to sleep; a component's ``Later``."""
         self.exit_code: int | None = None
         self.fault = ""
         """Why a host function made the guest trap."""

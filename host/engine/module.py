@@ -1,16 +1,12 @@
-"""A module that was compiled, found acceptable, and had its imports resolved.
-
-Its facts stay as long as anybody wants them; its code, a thousand times larger, can be evicted and
-loaded again (``Engine.reload``).
-"""
+"""A core module that was compiled, found acceptable, and had its imports resolved."""
 
 import ctypes
 import hashlib
 import re
-import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from host.engine import ffi, wapc
+from host.engine.code import Code, NativeCode
 from lattice import errors, limits
 from lattice.identity import sections
 
@@ -19,6 +15,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"\0asm"
 CORE_VERSION = b"\1\0\0\0"
+COMPONENT_VERSION = b"\x0d\0\1\0"
 
 Signatures = dict[tuple[str, str], str]
 """Import module and name to the signature of the host function behind them."""
@@ -39,48 +36,21 @@ IMPORTS_NAMED_MAX = 20
 """Unknown imports that an error lists; the rest is counted."""
 
 
-class Linked(NamedTuple):
-    """What comes of compiling and linking."""
-
-    size: int
-    """Bytes of the module as it was given."""
-    types: ffi.ModuleTypes
-    code: "Code"
-
-
-class Code(NamedTuple):
-    """Native code whose imports are resolved."""
+class NativeModule(NamedTuple):
+    """A ``NativeCode`` that instances are made of in one step."""
 
     pointer: ffi.Address
-    """Whoever has it last deletes it."""
     size: int
-    """Bytes in memory."""
+
+    def delete(self) -> None:
+        """Give it back to the library."""
+        ffi.instance_pre_delete(self.pointer)
 
 
-class Module:
-    """The facts about a module, and its code unless that was evicted.
+class Module(Code):
+    """A core module that speaks waPC (wasmbus), or a program."""
 
-    The library's objects are freed when the last reference goes; executions hold one.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_free",
-        "_program",
-        "abi",
-        "code_bytes",
-        "command",
-        "digest",
-        "engine",
-        "entries",
-        "exports",
-        "imports",
-        "last_used",
-        "memory_bytes_min",
-        "pins",
-        "program_address",
-        "size",
-    )
+    __slots__ = ("_program", "entries", "program_address")
 
     def __init__(
         self,
@@ -91,65 +61,39 @@ class Module:
         types: ffi.ModuleTypes,
         command: bool,
     ) -> None:
-        self.engine = engine
-        self.command = command
-        """Whether it is a program that runs once, from its start to its exit."""
-        self.digest = digest
-        """SHA-256 of the module's bytes, in hex."""
-        self.size = size
-        """Bytes of the module as it was given, before compilation."""
-        self.imports = tuple(f"{each.module}.{each.name}" for each in types.imports)
-        self.exports = tuple(types.functions)
-        """Names of the exported functions."""
-        self.memory_bytes_min = types.memories["memory"][0]
-        """Memory an instance starts with."""
-        self.abi = next(
-            (each.module for each in types.imports if each.module in wapc.MODULES), "wapc"
+        super().__init__(
+            engine,
+            digest=digest,
+            size=size,
+            imports=tuple(f"{each.module}.{each.name}" for each in types.imports),
+            exports=tuple(types.functions),
+            abi=next(
+                (each.module for each in types.imports if each.module in wapc.MODULES), "wapc"
+            ),
+            memory_bytes_min=types.memories["memory"][0],
+            command=command,
         )
-        """The name under which it imports its host functions: ``wapc`` or ``wasmbus``."""
         starts = [name.encode() for name in wapc.STARTS if name in types.functions]
         self.entries = (COMMAND.encode(),) if command else (*starts, wapc.ENTRY.encode())
         """Functions run on each instance, in order; the last is the call."""
-        self.last_used = 0
-        """Count of the engine's polls when the last call began: what eviction goes by."""
-        self.pins = 0
-        """Calls that may begin at any moment: as long as there are any it is not evicted."""
-        self.code_bytes = 0
-        """Memory of its code; 0 while it is evicted."""
         self.program_address = 0
         """What ``steps`` are given of it; 0 while it is evicted."""
         self._program: ffi.Program | None = None
-        self._free: weakref.finalize[..., Module] | None = None
 
-    @property
-    def key(self) -> tuple[str, bool]:
-        """By which an engine knows it."""
-        return self.digest, self.command
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether calls can begin."""
-        return self.program_address != 0
-
-    def attach(self, code: Code) -> None:
-        """Take over its code. ``Engine`` alone does this, and ``detach``."""
-        assert not self.is_loaded, "it has its code"
+    def attach(self, native: NativeCode) -> None:
+        """Take over its native code."""
+        assert isinstance(native, NativeModule), "a module's is a module's"
         self._program = ffi.program(
-            self.engine.pointer, code.pointer, self.entries, takes_call=not self.command
+            self.engine.pointer, native.pointer, self.entries, takes_call=not self.command
         )
         self.program_address = ctypes.addressof(self._program)
-        self.code_bytes = code.size
-        self.engine.count_code(code.size)
-        self._free = weakref.finalize(self, self.engine.free_code, code)
-        self._free.atexit = False
+        super().attach(native)
 
     def detach(self) -> None:
-        """Give up its code; no execution may have begun that has not ended."""
-        assert self._free is not None, "it has no code"
-        self.program_address = self.code_bytes = 0
+        """Give up its native code; no execution may have begun that has not ended."""
+        self.program_address = 0
         self._program = None
-        self._free()
-        self._free = None
+        super().detach()
 
 
 def digest_of(wasm: bytes) -> str:
@@ -158,7 +102,7 @@ def digest_of(wasm: bytes) -> str:
 
 
 def check_header(wasm: bytes) -> None:
-    """Refuse what is no core module, before anything is spent on it.
+    """Refuse what is neither a core module nor a component, before anything is spent on it.
 
     Raises:
         InvalidRequest: says what it is instead.
@@ -169,20 +113,20 @@ def check_header(wasm: bytes) -> None:
             "text must be assembled first"
         )
     version = wasm[4:8]
-    if version[2:] == b"\1\0":
-        raise errors.InvalidRequest(
-            "this is a WebAssembly component: components are not supported yet, "
-            "only core modules that speak waPC (wasmbus)"
-        )
-    if version != CORE_VERSION:
+    if version not in (CORE_VERSION, COMPONENT_VERSION):
         raise errors.InvalidRequest(f"unknown version of WebAssembly: {version.hex()}")
 
 
+def is_component(wasm: bytes) -> bool:
+    """Whether what has a proper header is a component."""
+    return wasm[4:8] == COMPONENT_VERSION
+
+
 def without_much_debug(wasm: bytes) -> bytes:
-    """The module as it is compiled: without its debug information if that is too much."""
+    """The binary as it is compiled: without its debug information if that is too much."""
     try:
-        debug = [each for each in sections.custom(wasm) if each[0].startswith(".debug_")]
-        if sum(len(content) for _, content in debug) <= DEBUG_BYTES_MAX:
+        debug = [each for each in sections.custom_of_all(wasm) if each[0].startswith(".debug_")]
+        if sum(size for _, size in debug) <= DEBUG_BYTES_MAX:
             return wasm
         return sections.strip(wasm, frozenset(name for name, _ in debug))
     except errors.InvalidRequest:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from host.engine import ffi
-from host.engine.module import Module
+from host.engine.code import Code
 from lattice import errors, limits
 
 INSTANCES = "lattice.dev/instances"
@@ -71,11 +71,13 @@ class Instance:
 
     slot: ffi.Slot
     base: ffi.Address
-    module: Module
+    code: Code
     expires_s: float
     """On the monotonic clock."""
     uses: int = 1
     memory_bytes: int = 0
+    holds: object = None
+    """What a component's instance has of the host's from one call to the next."""
 
 
 class Instances:
@@ -91,13 +93,13 @@ class Instances:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def take(self, module: Module) -> Instance | None:
-        """An idle instance of the module, the one used last, or None."""
+    def take(self, code: Code) -> Instance | None:
+        """An idle instance of that code, the one used last, or None."""
         now = time.monotonic()
         while self._idle:
             instance = self._idle.pop()
             self._all.note_gone(instance)
-            if instance.module is module and now < instance.expires_s:
+            if instance.code is code and now < instance.expires_s:
                 instance.uses += 1
                 return instance
             self._all.drop(instance)
@@ -180,9 +182,9 @@ class IdleInstances:
         """Make room for somebody else's."""
         self.drop_idle(next(iter(self.owners)))
 
-    def drop_of(self, module: Module) -> None:
-        """Drop all of one module, whose code is to go."""
-        for instance in [each for each in self.owners if each.module is module]:
+    def drop_of(self, code: Code) -> None:
+        """Drop all of code that is to go."""
+        for instance in [each for each in self.owners if each.code is code]:
             self.drop_idle(instance)
 
     def clear(self) -> None:

@@ -14,6 +14,8 @@ A guest that asks for one huge block far below its limit, and has no names, is r
 not reported at all.
 """
 
+import re
+
 from host.engine import ffi
 from host.engine.guest import Guest
 from lattice import errors, limits
@@ -38,8 +40,8 @@ KINDS = {
 
 UNREACHABLE = 9
 
-OOM_FRAMES = ("rust_oom", "alloc_error", "outofmemory", "out_of_memory", "oom")
-"""Parts of the names of functions that run when an allocator fails, in lower case."""
+OOM_FRAMES = re.compile(r"alloc_error|out_?of_?memory|(?<![a-z])oom(?![a-z])", re.IGNORECASE)
+"""Parts of the names of functions that run when an allocator fails."""
 
 PAGE_BYTES = 64 * 1024
 
@@ -55,12 +57,7 @@ def explain(slot: ffi.Slot, call: Guest) -> errors.LatticeError:
     limit = call.limits.memory_bytes
     memory_bytes = call.memory_size()
     if call.oversize:
-        # Not ``payload_too_large``, which says that nothing was executed.
-        size, allowed = call.oversize, call.limits.response_bytes
-        return errors.ActorError(
-            f"the actor's answer is {size} bytes, over the limit of {allowed}",
-            detail={"size": size, "limit": allowed},
-        )
+        return response_too_large(call.oversize, call.limits.response_bytes)
     if _refused_growth(trap, memory_bytes, limit):
         return errors.MemoryExceeded(memory_bytes, limit)
     if call.exit_code is not None:
@@ -71,6 +68,44 @@ def explain(slot: ffi.Slot, call: Guest) -> errors.LatticeError:
         kind = KINDS.get(-1 if trap.code is None else trap.code, "") or trap.message
     backtrace = "\n".join(trap.frames)[: limits.ERROR_TEXT_CHARS]
     return errors.ActorTrapped(kind, backtrace=backtrace, memory_bytes=memory_bytes)
+
+
+def response_too_large(size: int, allowed: int) -> errors.ActorError:
+    """Say that an answer was over its limit.
+
+    Not ``payload_too_large``, which says that nothing was executed.
+    """
+    return errors.ActorError(
+        f"the actor's answer is {size} bytes, over the limit of {allowed}",
+        detail={"size": size, "limit": allowed},
+    )
+
+
+def explain_component(slot: ffi.Slot, call: Guest) -> errors.LatticeError:
+    """Turn the error of a component's phase into the caller's, and free it.
+
+    The C API gives a component's traps as errors: a chain of causes in words, without the code.
+    """
+    trap = take(slot)
+    if call.oversize:
+        return response_too_large(call.oversize, call.limits.response_bytes)
+    cause = _CAUSE.search(trap.message)
+    if any(sign in trap.message for sign in POOL_FULL):
+        return errors.Overloaded("the host has no room for another instance")
+    backtrace = "\n".join(trap.frames)[: limits.ERROR_TEXT_CHARS]
+    kind = call.fault
+    if call.exit_code is not None:
+        kind = f"it exited with status {call.exit_code}"
+    elif not kind:
+        kind = cause[1] if cause else " ".join(trap.message.split())
+        kind = _SHORTER.get(kind, kind)[: limits.ERROR_TEXT_CHARS]
+        if kind == KINDS[UNREACHABLE] and _failed_to_allocate(trap):
+            return errors.MemoryExceeded(call.limits.memory_bytes, call.limits.memory_bytes)
+    return errors.ActorTrapped(kind, backtrace=backtrace, memory_bytes=call.memory_size())
+
+
+_CAUSE = re.compile(r"wasm trap: (.+)")
+_SHORTER = {"wasm `unreachable` instruction executed": KINDS[UNREACHABLE]}
 
 
 def take(slot: ffi.Slot) -> ffi.Trap:
@@ -92,5 +127,8 @@ def _refused_growth(trap: ffi.Trap, memory_bytes: int, limit: int) -> bool:
         return False
     if memory_bytes + max(limit // 16, PAGE_BYTES) > limit:
         return True
-    names = " ".join(trap.functions).lower()
-    return any(sign in names for sign in OOM_FRAMES)
+    return _failed_to_allocate(trap)
+
+
+def _failed_to_allocate(trap: ffi.Trap) -> bool:
+    return OOM_FRAMES.search(" ".join(trap.functions)) is not None

@@ -208,24 +208,39 @@ def _fd_read(call: Guest, caller: Address, words: Words) -> int:
 
 
 def _print(call: Guest, descriptor: int, start: Address, length: int) -> None:
-    """Cut output into lines. Copies a piece at a time: the guest may write its whole memory."""
+    """Take output. Copies a piece at a time: the guest may write its whole memory."""
+    for done in range(0, length, LINE_BYTES_MAX):
+        if not takes_output(call, descriptor):
+            return
+        piece = ctypes.string_at(start + done, min(LINE_BYTES_MAX, length - done))
+        write_console(call, descriptor, piece)
+
+
+def takes_output(call: Guest, descriptor: int) -> bool:
+    """Whether anything becomes of what is written; if not, what was kept of it is dropped."""
+    if call.world.collects_output:
+        return len((call.console or {}).get(descriptor, b"")) < OUTPUT_BYTES_MAX
+    if call.lines_left > 0:
+        return True
+    if call.console is not None:
+        call.console[descriptor].clear()
+    return False
+
+
+def write_console(call: Guest, descriptor: int, piece: bytes) -> None:
+    """Take a piece of output; each line that ends in it is logged, unless output is collected."""
     if call.console is None:
         call.console = {STDOUT: bytearray(), STDERR: bytearray()}
     unfinished = call.console[descriptor]
     if call.world.collects_output:
-        unfinished += ctypes.string_at(start, min(length, OUTPUT_BYTES_MAX - len(unfinished)))
+        unfinished += piece[: OUTPUT_BYTES_MAX - len(unfinished)]
         return
-    for done in range(0, length, LINE_BYTES_MAX):
-        if call.lines_left <= 0:
-            unfinished.clear()
-            return
-        piece = ctypes.string_at(start + done, min(LINE_BYTES_MAX, length - done))
-        *ended, rest = piece.split(b"\n")
-        for line in ended:
-            unfinished += line[: LINE_BYTES_MAX - len(unfinished)]
-            call.log(LEVELS[descriptor], unfinished.decode(errors="replace"))
-            unfinished.clear()
-        unfinished += rest[: LINE_BYTES_MAX - len(unfinished)]
+    *ended, rest = piece.split(b"\n")
+    for line in ended:
+        unfinished += line[: LINE_BYTES_MAX - len(unfinished)]
+        call.log(LEVELS[descriptor], unfinished.decode(errors="replace"))
+        unfinished.clear()
+    unfinished += rest[: LINE_BYTES_MAX - len(unfinished)]
 
 
 def _not_here(_call: Guest, _caller: Address, _words: Words) -> int:

@@ -61,6 +61,15 @@ def custom(wasm: bytes) -> Iterator[tuple[str, bytes]]:
             yield section.name.decode(errors="replace"), bytes(section.after_name)
 
 
+def custom_of_all(wasm: bytes) -> Iterator[tuple[str, int]]:
+    """Names and sizes of all custom sections, those of nested modules and components too.
+
+    Raises:
+        InvalidRequest: not a module or a component, or nested too deep.
+    """
+    return _Reader().custom_of_all(memoryview(wasm), depth=0)
+
+
 def outermost(wasm: bytes) -> Iterator[tuple[int, memoryview]]:
     """Ids and contents of the sections at the top, in order.
 
@@ -110,12 +119,20 @@ class _Reader:
             yield _Section(wasm[position], wasm[start : start + length])
             position = start + length
 
+    def custom_of_all(self, wasm: memoryview, *, depth: int) -> Iterator[tuple[str, int]]:
+        _check_depth(depth)
+        is_component = wasm[: len(COMPONENT)] == COMPONENT
+        for section in self.sections(wasm):
+            if section.id == _CUSTOM:
+                yield section.name.decode(errors="replace"), len(section.after_name)
+            elif is_component and section.id in _NESTED:
+                yield from self.custom_of_all(section.content, depth=depth + 1)
+
     def stripped(
         self, wasm: memoryview, names: frozenset[bytes], *, depth: int
     ) -> list[memoryview | bytes]:
         """The pieces that are left, without copying them."""
-        if depth > DEPTH_MAX:
-            raise _broken(f"nested deeper than {DEPTH_MAX}")
+        _check_depth(depth)
         pieces: list[memoryview | bytes] = [wasm[: len(MODULE)]]
         is_component = wasm[: len(COMPONENT)] == COMPONENT
         for section in self.sections(wasm):
@@ -128,6 +145,11 @@ class _Reader:
             pieces.append(bytes([section.id]) + _number(sum(map(len, content))))
             pieces += content
         return pieces
+
+
+def _check_depth(depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise _broken(f"nested deeper than {DEPTH_MAX}")
 
 
 def _length(content: memoryview, position: int) -> tuple[int, int]:

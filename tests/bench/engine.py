@@ -9,12 +9,13 @@ from pathlib import Path
 
 from host.engine import (
     CallLimits,
+    Code,
     Engine,
     EngineSettings,
     Execution,
     Instances,
-    Module,
     ReusePolicy,
+    prepare,
 )
 from host.engine.engine import MAPS_PER_INSTANCE, MAPS_RESERVED, instances_ceiling
 from tests.bench.memory import resident_bytes, settled_bytes
@@ -76,7 +77,7 @@ async def measure() -> list[Row]:
     return rows
 
 
-async def cold_call(module: Module) -> None:
+async def cold_call(module: Code) -> None:
     """Call a fresh instance and look at what it says."""
     execution = _execution(module, Nothing())
     response = execution.result() if execution.start() else await execution.finish()
@@ -84,9 +85,9 @@ async def cold_call(module: Module) -> None:
 
 
 def _execution(
-    module: Module, host: Nothing | Hold, *, instances: Instances | None = None
+    module: Code, host: Nothing | Hold, *, instances: Instances | None = None
 ) -> Execution:
-    return Execution(
+    return prepare(
         module,
         host,
         operation="echo",
@@ -192,7 +193,7 @@ def _maps_for(count: int) -> Iterator[None]:
             MAP_COUNT.write_text(before)
 
 
-async def _suspend(module: Module, count: int) -> tuple[float, list[float]]:
+async def _suspend(module: Code, count: int) -> tuple[float, list[float]]:
     """KiB of each of so many suspended calls, and how late the loop was meanwhile."""
     await _warm(module)
     host = Hold(count)
@@ -213,7 +214,7 @@ async def _suspend(module: Module, count: int) -> tuple[float, list[float]]:
     return held, lags_ms
 
 
-async def _warm(module: Module) -> None:
+async def _warm(module: Code) -> None:
     host = Hold()
     host.release.set()
     execution = _execution(module, host)

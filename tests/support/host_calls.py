@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from host.engine import CallLimits, Execution, Instances, Module
+from host.engine import NOTHING, CallLimits, Code, Execution, Instances, World, prepare
 
 Request = tuple[str, str, str, bytes]
 Answer = Callable[[Request], bytes | Awaitable[bytes]]
@@ -36,22 +36,24 @@ class Host:
 
 
 def execution(
-    module: Module,
+    module: Code,
     payload: bytes = b"",
     *,
     operation: str = "Test.Run",
     host: Host | None = None,
     limits: CallLimits | None = None,
     timeout_s: float = PATIENCE_S,
+    world: World = NOTHING,
     instances: Instances | None = None,
 ) -> Execution:
     """Prepare a call; only what matters to the test need be said."""
-    return Execution(
+    return prepare(
         module,
         host or Host(),
         operation=operation,
         payload=payload,
         limits=limits or CallLimits(),
+        world=world,
         deadline=now_s() + timeout_s,
         instances=instances,
     )

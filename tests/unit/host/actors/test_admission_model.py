@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from host.actors.actor import Actor
 from host.actors.slots import Slots
-from host.engine import CallLimits, Engine, EngineSettings, Module
+from host.engine import CallLimits, Code, Engine, EngineSettings
 from lattice import errors
 from lattice.wire.invocation import Invocation, Reply
 from tests.support.host_calls import Host, Request
@@ -27,7 +27,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     """Real guests, suspended in a host call until the machine ends them."""
 
     engine: ClassVar[Engine]
-    module: ClassVar[Module]
+    module: ClassVar[Code]
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import pytest
 
 from host.actors.actor import Actor
 from host.actors.slots import Slots
-from host.engine import CallLimits, Engine, EngineSettings, Module
+from host.engine import CallLimits, Code, Engine, EngineSettings
 from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
 from lattice.wire.invocation import Invocation, Reply
@@ -20,7 +20,7 @@ from tests.support.wat import actor as assembled
 class Scene:
     """An echo whose reloads the test lets succeed or fail."""
 
-    def __init__(self, engine: Engine, module: Module, tasks: TaskGroup) -> None:
+    def __init__(self, engine: Engine, module: Code, tasks: TaskGroup) -> None:
         self.engine = engine
         self.module = module
         self.slots = Slots(engine.instances_max)
@@ -40,7 +40,7 @@ class Scene:
             tasks=tasks,
         )
 
-    async def _reload(self, actor_id: str, module: Module) -> None:
+    async def _reload(self, actor_id: str, module: Code) -> None:
         assert (actor_id, module) == ("echo", self.module)
         self.reloads += 1
         await self.gate.wait()

@@ -2,10 +2,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from host.engine import Engine, EngineSettings, Module, native, steps
+from host.engine import Code, Engine, EngineSettings, native, steps
 from tests.support.wat import actor
 
-Load = Callable[[str], Awaitable[Module]]
+Load = Callable[[str], Awaitable[Code]]
 
 
 @pytest.fixture(params=["native", "ctypes"])
@@ -24,7 +24,7 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 def load(engine: Engine) -> Load:
-    async def by_name(name: str) -> Module:
+    async def by_name(name: str) -> Code:
         return await engine.load(actor(name))
 
     return by_name

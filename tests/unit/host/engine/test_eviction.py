@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from host.engine import Engine, EngineSettings, Module
+from host.engine import Code, Engine, EngineSettings
 from lattice import errors
 from tests.support.eventually import eventually
 from tests.support.host_calls import Host, execution, run
@@ -31,7 +31,7 @@ async def echo_again() -> bytes:
     return actor("echo")
 
 
-async def evicted_echo(engine: Engine) -> Module:
+async def evicted_echo(engine: Engine) -> Code:
     echo = await engine.load(actor("echo"))
     assert engine.evict(echo)
     return echo
@@ -196,15 +196,15 @@ async def test_who_waits_for_code_that_somebody_else_compiled_meanwhile_goes_on(
     echo = await evicted_echo(engine)
     read = engine._read
 
-    def read_late(digest: str) -> object:
-        code = read(digest)
+    def read_late(digest: str, facts: None) -> object:
+        native = read(digest, facts)
         asyncio.run_coroutine_threadsafe(overtake(), loop).result()
-        return code
+        return native
 
     async def overtake() -> None:
-        code = read(echo.digest)
-        assert code is not None
-        engine._attach(echo, code)
+        native = read(echo.digest, None)
+        assert native is not None
+        engine._attach(echo, native)
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(engine, "_read", read_late)

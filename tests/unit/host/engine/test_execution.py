@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from host.engine import CallLimits, Engine, EngineSettings, Execution, Module
+from host.engine import CallLimits, Code, Engine, EngineSettings, Execution
 from lattice import errors
 from tests.support.host_calls import Host, Request, execution, now_s, run, until
 from tests.support.wat import actor
 
-Load = Callable[[str], Awaitable[Module]]
+Load = Callable[[str], Awaitable[Code]]
 
 PAGE = 64 * 1024
 

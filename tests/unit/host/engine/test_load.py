@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from host.engine import Engine, EngineSettings, Module
+from host.engine import Code, Engine, EngineSettings
 from lattice import errors
 from tests.support.host_calls import execution, run, until
 from tests.support.wat import actor, assemble
 
-Load = Callable[[str], Awaitable[Module]]
+Load = Callable[[str], Awaitable[Code]]
 
 
 async def test_a_module_knows_what_it_is(load: Load) -> None:
@@ -58,12 +58,12 @@ async def test_every_import_that_cannot_be_linked_is_named(load: Load) -> None:
         (b"", "not WebAssembly"),
         (b"#!/bin/sh", "not WebAssembly"),
         (b"(module)", "not WebAssembly"),
-        (b"\0asm\x0d\0\1\0", "component.*not supported yet"),
+        (b"\0asm\x0d\0\1\0", "component exports no function"),
         (b"\0asm\2\0\0\0", "unknown version"),
         (b"\0asm", "unknown version"),
         (b"\0asm\1\0\0\0\xff\xff\xff", "does not compile"),
     ],
-    ids=["nothing", "a script", "text", "a component", "a version", "a stub", "garbage"],
+    ids=["nothing", "a script", "text", "an empty component", "a version", "a stub", "garbage"],
 )
 async def test_what_is_no_module_is_refused_saying_what_it_is(
     engine: Engine, wasm: bytes, said: str

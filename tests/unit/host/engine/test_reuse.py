@@ -7,11 +7,11 @@ import pytest
 
 from host.engine import (
     CallLimits,
+    Code,
     Engine,
     EngineSettings,
     Execution,
     Instances,
-    Module,
     ReusePolicy,
     parse_policy,
 )
@@ -22,11 +22,11 @@ from tests.support.host_calls import Host, execution, run
 from tests.support.wat import actor
 
 
-async def keeps(engine: Engine) -> Module:
+async def keeps(engine: Engine) -> Code:
     return await engine.load(actor("keeps"))
 
 
-async def served(module: Module, instances: Instances, how: bytes = b"n") -> int:
+async def served(module: Code, instances: Instances, how: bytes = b"n") -> int:
     """Which call of its instance this one is, as the guest itself counts."""
     return int.from_bytes(await run(execution(module, how, instances=instances)), "little")
 

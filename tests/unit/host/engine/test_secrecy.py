@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from host.engine import CallLimits, Engine, EngineSettings, Module, ReusePolicy, native
+from host.engine import CallLimits, Code, Engine, EngineSettings, ReusePolicy, native
 from lattice import errors
 from tests.support.host_calls import Host, execution, run
 from tests.support.wat import ACTORS, actor, assemble
@@ -30,21 +30,21 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     engine.close()
 
 
-async def keeper(engine: Engine) -> Module:
+async def keeper(engine: Engine) -> Code:
     return await engine.load(actor("keeps"))
 
 
-async def stranger(engine: Engine) -> Module:
+async def stranger(engine: Engine) -> Code:
     """The same code in another module: to the engine, another actor's."""
     text = (ACTORS / "keeps.wat").read_text()
     return await engine.load(assemble(text.replace('"name"', '"NAME"')))
 
 
-async def secrets_found(module: Module) -> int:
+async def secrets_found(module: Code) -> int:
     return int.from_bytes(await run(execution(module, b"?", limits=SEEKER_LIMITS)), "little")
 
 
-async def leave(module: Module, how: bytes) -> None:
+async def leave(module: Code, how: bytes) -> None:
     """Have a guest fill everything with secrets and end in some way."""
     if how == b"cancelled":
         never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from host.engine import CallLimits, Module, wapc
+from host.engine import CallLimits, Code, wapc
 from lattice import errors, limits
 from tests.support.host_calls import Host, execution, run
 
-Load = Callable[[str], Awaitable[Module]]
+Load = Callable[[str], Awaitable[Code]]
 
 PAGE = 64 * 1024
 

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from host.engine import CallLimits, Engine, Module, preview1, wasi
+from host.engine import CallLimits, Code, Engine, preview1, wasi
 from lattice import errors, limits
 from tests.support.host_calls import Host, execution, run, until
 
-Load = Callable[[str], Awaitable[Module]]
+Load = Callable[[str], Awaitable[Code]]
 
 STDOUT, STDERR, SLEEP, FACTS, MISUSE = ("x" * way for way in range(1, 6))
 """Operations of the guest; it goes by their length."""

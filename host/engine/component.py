@@ -1,0 +1,381 @@
+"""A component that was compiled, found acceptable, and had its imports resolved.
+
+An import is one of three things. What the host has itself (``wasip2``) is behind its functions.
+What else is WASI's is there too, and traps when it is called: components import far more than they
+use. Everything else is a *link*: calling it is a call along the link by that interface, with the
+arguments as a msgpack array by WIT type. What a component exports is called in the same way, as
+``interface.function``, so that components reach each other across hosts.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from host.engine import component_ffi, component_guest, ffi, wit
+from host.engine.code import Code, NativeCode
+from host.engine.component_guest import ComponentGuest, HostFunction, Later
+from host.engine.guest import HostCalls
+from host.engine.values import Signature
+from lattice import errors, limits, names
+from lattice.identity import sections
+from lattice.wire import codec
+
+if TYPE_CHECKING:
+    from host.engine.engine import Engine
+
+MEMORIES_MAX = 16
+"""Memories of a component: those composed of several have one each."""
+
+CORE_INSTANCES_MAX, TABLES_MAX = 200, 32
+"""Instances and tables of core modules within one component; wit-component writes three and two."""
+
+PAGE_BYTES = 64 * 1024
+
+WASI = frozenset({"cli", "clocks", "filesystem", "http", "io", "random", "sockets"})
+"""Packages of ``wasi`` that are the host's own, never links."""
+
+
+class Entry:
+    """An exported function that can be called from outside."""
+
+    def __init__(self, interface: str, function: str, name: str, signature: Signature) -> None:
+        self.interface = interface
+        """With its version; empty for the world itself."""
+        self.function = function
+        self.name = name
+        """The operation that calls it."""
+        self.signature = signature
+
+    def arguments(self, _guest: ComponentGuest, payload: bytes) -> list[Any]:
+        """Decode a call's payload.
+
+        Raises:
+            InvalidRequest: it is not what the function takes.
+            PayloadTooLarge: it is more values than a call may bring.
+        """
+        return codec.unpack(payload) if payload else []
+
+    def response(self, _guest: ComponentGuest, result: Any) -> bytes:
+        """Encode what the function gave."""
+        return codec.pack(result)
+
+
+class NativeComponent(NamedTuple):
+    """A ``NativeCode``: a component, and a linker with something behind each of its imports."""
+
+    pointer: ffi.Address
+    linker: ffi.Address
+    indexes: dict[str, ffi.Address]
+    """Where the function of each operation is found in an instance."""
+    callbacks: list[Any]
+    """What the linker refers to."""
+    size: int
+
+    def delete(self) -> None:
+        """Give it back to the library."""
+        for index in self.indexes.values():
+            component_ffi.export_index_delete(index)
+        component_ffi.linker_delete(self.linker)
+        component_ffi.component_delete(self.pointer)
+        # Only now: the linker refers to them.
+        self.callbacks.clear()
+
+
+class Facts(NamedTuple):
+    """What is known of a component once and for all."""
+
+    world: wit.World
+    memories: "Memories"
+    entries: Mapping[str, Entry]
+    """What can be called, by operation."""
+
+
+class Component(Code):
+    """A component of the component model."""
+
+    __slots__ = ("_native", "facts")
+
+    def __init__(self, engine: "Engine", *, digest: str, size: int, facts: Facts) -> None:
+        super().__init__(
+            engine,
+            digest=digest,
+            size=size,
+            imports=tuple(facts.world.imports),
+            exports=tuple(facts.world.exports),
+            abi="component",
+            memory_bytes_min=facts.memories.bytes_min,
+        )
+        self.facts = facts
+        self._native: NativeComponent | None = None
+
+    @property
+    def native(self) -> NativeComponent:
+        """Its native code, which must not be evicted."""
+        assert self._native is not None, "it has its code"
+        return self._native
+
+    def attach(self, native: NativeCode) -> None:
+        """Take over its native code."""
+        assert isinstance(native, NativeComponent), "a component's is a component's"
+        self._native = native
+        super().attach(native)
+
+    def detach(self) -> None:
+        """Give up its native code; no execution may have begun that has not ended."""
+        self._native = None
+        super().detach()
+
+    def entry(self, operation: str) -> Entry:
+        """Find what an operation calls.
+
+        Raises:
+            InvalidRequest: nothing; says what there is.
+        """
+        entries = self.facts.entries
+        if (entry := entries.get(operation)) is None:
+            there = ", ".join(sorted(entries))[: limits.ERROR_TEXT_CHARS - 200]
+            raise errors.InvalidRequest(
+                f"the component has no operation {operation[:100]!r}; it has: {there or 'none'}"
+            )
+        return entry
+
+
+class Memories:
+    """The memories that the modules of a component define."""
+
+    def __init__(self, wasm: bytes) -> None:
+        """Read them.
+
+        Raises:
+            InvalidRequest: the binary is broken.
+        """
+        self.count = 0
+        self.bytes_min = 0
+        self._read(wasm, 0)
+
+    def _read(self, wasm: bytes, depth: int) -> None:
+        if depth > sections.DEPTH_MAX:
+            raise errors.InvalidRequest("components within components, too deep")
+        is_component = wasm.startswith(sections.COMPONENT)
+        for number, content in sections.outermost(wasm):
+            if is_component and number in _NESTED:
+                self._read(bytes(content), depth + 1)
+            elif not is_component and number == _MEMORY_SECTION:
+                self._read_memories(bytes(content))
+
+    def _read_memories(self, content: bytes) -> None:
+        count, at = _number(content, 0)
+        for _ in range(min(count, MEMORIES_MAX + 1)):
+            has_most = content[at : at + 1] == b"\1"
+            pages, at = _number(content, at + 1)
+            if has_most:
+                _, at = _number(content, at)
+            self.count += 1
+            self.bytes_min += pages * PAGE_BYTES
+
+
+_NESTED = frozenset({1, 4})
+"""Sections of a component that are a module or a component."""
+
+_MEMORY_SECTION = 5
+
+
+def _number(content: bytes, at: int) -> tuple[int, int]:
+    """Read a number in groups of seven bits; gives the place after it as well."""
+    value = 0
+    for index in range(5):
+        if at + index >= len(content):
+            break
+        byte = content[at + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, at + index + 1
+    raise errors.InvalidRequest("the component's binary is broken")
+
+
+def check_memories(memories: Memories, memory_bytes_max: int) -> None:
+    """Refuse a component that could not be given the memories it asks for.
+
+    Raises:
+        InvalidRequest: names number and limit.
+    """
+    if memories.count > MEMORIES_MAX:
+        raise errors.InvalidRequest(
+            f"the component has {memories.count} memories or more, over the limit of {MEMORIES_MAX}"
+        )
+    if memories.bytes_min > memory_bytes_max:
+        raise errors.InvalidRequest(
+            f"the component needs {memories.bytes_min} bytes of memory, over the limit of"
+            f" {memory_bytes_max}"
+        )
+
+
+_NEWER = ("component model async", "component model error-context", "async")
+
+
+def refused_by_compiler(text: str) -> errors.InvalidRequest:
+    """Put into our words what the compiler said of a component."""
+    said = " ".join(text.split())[: limits.ERROR_TEXT_CHARS]
+    if "requires the component model" in said and any(each in said for each in _NEWER):
+        return errors.InvalidRequest(
+            "the component can't run here: it has streams, futures, error contexts or async"
+            " functions, which are WASI 0.3's, and only WASI 0.2 is supported, until wasmtime's C"
+            f" API gains more ({said})"
+        )
+    return errors.InvalidRequest(f"the component does not compile: {said}")
+
+
+Functions = Mapping[str, Mapping[str, HostFunction]]
+"""Interface without version, function, and what is behind it."""
+
+
+def _link(linker: int, world: wit.World, functions: Functions, callbacks: list[Any]) -> None:
+    """Put something behind each of a component's imports; ``callbacks`` must outlive the linker.
+
+    Raises:
+        InvalidRequest: an import can be neither the host's nor a link; says which and why.
+    """
+    kinds = dict(component_guest.RESOURCES)
+    for interface in world.imports.values():
+        _check_import(interface, functions)
+        own = functions.get(interface.plain_name, {})
+        with component_ffi.Linking(linker, interface.name) as linking:
+            for name in interface.resources:
+                known = component_guest.RESOURCE_NAMES.get(name, name)
+                kind = kinds.setdefault(known, len(kinds) + 1)
+                linking.add_resource(name, kind, component_guest.DROP)
+            for name, function in interface.functions.items():
+                there = own.get(name)
+                full_name = f"{interface.name}#{name}"
+                if there is None and _is_hosts(interface, functions):
+                    made = component_guest.absent(full_name)
+                else:
+                    signature = Signature(function)
+                    made = component_guest.callback(
+                        full_name, there or linked(interface, name, function), signature
+                    )
+                linking.add_function(name, made)
+                callbacks.append(made)
+
+
+def _is_hosts(interface: wit.Interface, functions: Functions) -> bool:
+    """Whether an interface is the host's own, be it that not all of it is there."""
+    name = interface.plain_name
+    namespace, _, rest = name.partition(":")
+    return name in functions or (namespace == "wasi" and rest.partition("/")[0] in WASI)
+
+
+def _check_import(interface: wit.Interface, functions: Functions) -> None:
+    name, version = interface.plain_name, interface.name.partition("@")[2]
+    package = name.partition("/")[0]
+    if package.removeprefix("wasi:") in WASI and package.startswith("wasi:"):
+        if version and not version.startswith("0.2."):
+            raise errors.InvalidRequest(
+                f"the component can't run here: it imports {interface.name}, and of WASI only 0.2"
+                " is supported"
+            )
+        return
+    if name in functions:
+        return
+    if not interface.name:
+        raise errors.InvalidRequest(
+            f"the component can't run here: it imports the function"
+            f" {next(iter(interface.functions))} of no interface, so no link can be found for it"
+        )
+    names.parse_interface(interface.name)
+    handled = [name for name, each in interface.functions.items() if each.has_handles]
+    if interface.resources or handled:
+        what = ", ".join((*interface.resources, *handled))[:200]
+        raise errors.InvalidRequest(
+            f"the component can't run here: it imports {interface.name} with resources ({what}),"
+            " and resources don't leave an actor"
+        )
+
+
+def linked(interface: wit.Interface, name: str, function: wit.Function) -> HostFunction:
+    """Make a function that is a call along a link."""
+    namespace = interface.plain_name
+    operation = f"{namespace.partition('/')[2]}.{name}"
+    # Whoever says with a text why it failed can say so of a call that did not reach it.
+    is_told = isinstance(function.result, wit.Result) and function.result.err == wit.Primitive(
+        "string"
+    )
+
+    def body(guest: ComponentGuest, *values: Any) -> Later:
+        def begin(host: HostCalls) -> Any:
+            payload = codec.pack(list(values))
+            size, limit = len(payload), guest.limits.request_bytes
+            if size > limit:
+                raise errors.PayloadTooLarge("the arguments", size, limit)
+            return host.call(guest.link_name(namespace), namespace, operation, payload)
+
+        def tell(error: errors.LatticeError) -> Any:
+            return {"err": f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]}
+
+        return Later(begin, codec.unpack, tell if is_told else None, is_host_call=True)
+
+    return HostFunction(body, suspends=True)
+
+
+Special = Mapping[tuple[str, str], type[Entry]]
+"""Exports with an own way of being called: interface without version, function."""
+
+
+def _entries(world: wit.World, special: Special) -> dict[str, Entry]:
+    """What of a component's exports can be called, by operation.
+
+    Raises:
+        InvalidRequest: nothing can.
+    """
+    found: dict[str, Entry] = {}
+    for interface in world.exports.values():
+        short = interface.plain_name.partition("/")[2]
+        for name, function in interface.functions.items():
+            kind = special.get((interface.plain_name, name), Entry)
+            if kind is Entry and function.has_handles:
+                continue
+            operation = f"{short}.{name}" if short else name
+            if operation in found:
+                raise errors.InvalidRequest(
+                    f"the component exports two functions {operation}, of different packages:"
+                    " calls could not say which"
+                )
+            found[operation] = kind(interface.name, name, operation, Signature(function))
+    if not found:
+        raise errors.InvalidRequest(
+            "the component exports no function that can be called from outside"
+        )
+    return found
+
+
+def read_facts(engine: int, pointer: int, memories: Memories, special: Special) -> Facts:
+    """Find out what a component is, from its types.
+
+    Raises:
+        InvalidRequest: it can't run here; says why.
+    """
+    world = component_ffi.component_world(engine, pointer)
+    return Facts(world, memories, _entries(world, special))
+
+
+def resolve(
+    engine: int, pointer: int, facts: Facts, functions: Functions, *, size: int
+) -> NativeComponent:
+    """Put something behind a component's imports, and find its exports.
+
+    Raises:
+        InvalidRequest: an import can be neither the host's nor a link; says which and why.
+        LibraryError: it can't be linked.
+    """
+    native = NativeComponent(
+        component_ffi.component_clone(pointer), component_ffi.linker_new(engine), {}, [], size
+    )
+    try:
+        for name, entry in facts.entries.items():
+            native.indexes[name] = component_ffi.export_index(
+                native.pointer, entry.interface, entry.function
+            )
+        _link(native.linker, facts.world, functions, native.callbacks)
+    except BaseException:
+        native.delete()
+        raise
+    return native

@@ -1,0 +1,307 @@
+"""One call of a component: the execution of ``execution``, with a component's steps.
+
+What differs: there are two phases, instantiation and the call; host functions are awaited for a
+value of theirs instead of bytes; and a failure that comes after a host function has suspended its
+guest can only end the call (``component_ffi`` says why).
+"""
+
+import ctypes
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+import structlog
+
+from host.engine import component_ffi, ffi, steps, traps, wit
+from host.engine.code import Code
+from host.engine.component import CORE_INSTANCES_MAX, TABLES_MAX, Component, Entry
+from host.engine.component_ffi import VALUE_BYTES
+from host.engine.component_guest import ComponentGuest, Later
+from host.engine.descriptors import NOTHING, World
+from host.engine.execution import FUEL_MAX, Execution
+from host.engine.guest import DEFAULT_LIMITS, CallLimits, GuestFault, HostCalls
+from host.engine.module import TABLE_ELEMENTS_MAX
+from host.engine.reuse import Instance, Instances
+from lattice import errors
+
+log = structlog.get_logger()
+
+_INSTANCE = ffi.offset("instance")
+_ERROR = ffi.offset("error")
+_FUNCTION = ffi.offset("function_kind")
+_FUEL = ffi.offset("fuel")
+
+
+def prepare(
+    code: Code,
+    host: HostCalls,
+    *,
+    operation: str,
+    payload: bytes,
+    limits: CallLimits = DEFAULT_LIMITS,
+    world: World = NOTHING,
+    deadline: float,
+    instances: Instances | None = None,
+) -> Execution:
+    """Make the execution of one call, whatever the code is; arguments as for ``Execution``."""
+    kind = ComponentExecution if isinstance(code, Component) else Execution
+    return kind(
+        code,
+        host,
+        operation=operation,
+        payload=payload,
+        limits=limits,
+        world=world,
+        deadline=deadline,
+        instances=instances,
+    )
+
+
+class ComponentExecution(Execution):
+    """A call of a component."""
+
+    __slots__ = ("_arguments", "_entry", "_results", "_values")
+
+    _code: Component
+    _guest: ComponentGuest
+
+    def __init__(
+        self,
+        code: Code,
+        host: HostCalls,
+        *,
+        operation: str,
+        payload: bytes,
+        limits: CallLimits = DEFAULT_LIMITS,
+        world: World = NOTHING,
+        deadline: float,
+        instances: Instances | None = None,
+    ) -> None:
+        super().__init__(
+            code,
+            host,
+            operation=operation,
+            payload=payload,
+            limits=limits,
+            world=world,
+            deadline=deadline,
+            instances=instances,
+        )
+        self._arguments: ctypes.Array[ctypes.c_char] | None = None
+        self._results: ctypes.Array[ctypes.c_char] | None = None
+        self._entry: Entry | None = None
+        self._values: list[Any] = []
+
+    def _make_guest(
+        self, operation: bytes, payload: bytes, call_limits: CallLimits, world: World
+    ) -> ComponentGuest:
+        return ComponentGuest(operation, payload, call_limits, world)
+
+    def _refusal(self) -> errors.LatticeError | None:
+        if (refusal := super()._refusal()) is not None:
+            return refusal
+        call = self._guest
+        try:
+            self._entry = entry = self._code.entry(call.operation.decode())
+            self._values = entry.arguments(call, call.payload)
+            entry.signature.check_arguments(self._values, wit.Budget())
+        except errors.LatticeError as error:
+            return error
+        return None
+
+    def _begin(self, memory_bytes_max: int) -> int:
+        call, engine, code = self._guest, self._engine, self._code
+        slot, native = call.slot, code.native
+        _clear(slot)
+        slot.store = store = ffi.store_new(engine.pointer, None, None)
+        slot.context = context = ffi.store_context(store)
+        # The limit is the sum's; a component of one memory, nearly all are, has it for that one.
+        count = max(1, code.facts.memories.count)
+        limit = (memory_bytes_max or engine.memory_bytes_max) // count
+        ffi.store_limiter(store, limit, TABLE_ELEMENTS_MAX, CORE_INSTANCES_MAX, TABLES_MAX, count)
+        ffi.yield_on_epoch(context, 1)
+        self._allow()
+        slot.future = component_ffi.instantiate_async(
+            native.linker, context, native.pointer, call.base + _INSTANCE, call.base + _ERROR
+        )
+        return self._step(time.CLOCK_MONOTONIC)
+
+    def _begin_again(self, instance: Instance) -> int:
+        _clear(self._guest.slot)
+        held, instance.holds = instance.holds, None
+        assert isinstance(held, dict), "it served a call before"
+        self._guest.resources |= held
+        self._allow()
+        self._call()
+        return self._step(time.CLOCK_MONOTONIC)
+
+    def _allow(self) -> None:
+        slot = self._guest.slot
+        ffi.set_epoch_deadline(slot.context, 1)
+        if self._engine.fuel:
+            slot.fuel = FUEL_MAX
+            ffi.set_fuel(slot.context, FUEL_MAX)
+
+    def _step(self, clock: int) -> int:
+        slot = self._guest.slot
+        while True:
+            began_ns = time.clock_gettime_ns(clock)
+            over = ffi.poll(slot.future)
+            slot.cpu_ns += time.clock_gettime_ns(clock) - began_ns
+            if not over:
+                return steps.WAITS
+            ffi.future_delete(slot.future)
+            slot.future = None
+            if slot.error:
+                return steps.FAULT
+            if slot.phase:
+                return steps.DONE
+            self._call()
+
+    def _call(self) -> None:
+        """Call the exported function on the instance, which is there now."""
+        entry, base, slot = self._entry, self._guest.base, self._guest.slot
+        assert entry is not None
+        signature, context = entry.signature, slot.context
+        index = self._code.native.indexes[entry.name]
+        found = component_ffi.get_function(base + _INSTANCE, context, index, base + _FUNCTION)
+        assert found, "the index is of this very component"
+        slot.phase = 1
+        self._guest.memory_bytes_min = self._code.memory_bytes_min
+        count = len(self._values)
+        self._arguments = (ctypes.c_char * (VALUE_BYTES * max(1, count)))()
+        self._results = (ctypes.c_char * VALUE_BYTES)()
+        address = ctypes.addressof(self._arguments)
+        for index, (lower, value) in enumerate(zip(signature.lowers, self._values, strict=True)):
+            lower(context, address + VALUE_BYTES * index, value)
+        slot.future = component_ffi.call_async(
+            base + _FUNCTION,
+            context,
+            address,
+            count,
+            ctypes.addressof(self._results),
+            0 if signature.lift_result is None else 1,
+            base + _ERROR,
+        )
+
+    def _rest(self, instance: Instance) -> None:
+        self._free_values()
+        self._note_figures()
+        # What frees it one day is what frees a module's, and there is no memory to be measured.
+        self._guest.slot.phase = 0
+        instance.holds = self._guest.lasting()
+
+    def _free(self) -> None:
+        slot = self._guest.slot
+        if slot.future:
+            ffi.future_delete(slot.future)
+            slot.future = None
+        self._free_values()
+        if slot.store:
+            self._note_figures()
+            ffi.store_delete(slot.store)
+            slot.store = slot.context = None
+
+    def _free_values(self) -> None:
+        # A value of zeros is a bool, which owns nothing: what was not written can be deleted too.
+        if self._arguments is not None:
+            address = ctypes.addressof(self._arguments)
+            for index in range(len(self._values)):
+                component_ffi.value_delete(address + VALUE_BYTES * index)
+            self._arguments = None
+        if self._results is not None:
+            component_ffi.value_delete(ctypes.addressof(self._results))
+            self._results = None
+        self._values = []
+
+    def _note_figures(self) -> None:
+        slot = self._guest.slot
+        slot.memory_bytes = self._guest.memory_size()
+        if slot.fuel:
+            ffi.get_fuel(slot.context, self._guest.base + _FUEL)
+            slot.fuel = FUEL_MAX - slot.fuel
+
+    def _settle(self, state: int) -> bool:
+        call = self._guest
+        if state == steps.DONE:
+            self._finish_call()
+        else:
+            self._end(traps.explain_component(call.slot, call))
+        return False
+
+    def _finish_call(self) -> None:
+        """Read the result, and end the call with it."""
+        call, entry = self._guest, self._entry
+        assert entry is not None
+        assert self._results is not None
+        result = None
+        try:
+            if entry.signature.lift_result is not None:
+                result = entry.signature.lift_result(
+                    call.slot.context, wit.Budget(), self._results.raw, 0
+                )
+            response = entry.response(call, result)
+        except errors.ActorError as error:
+            self._end(error)
+            return
+        except errors.LatticeError as error:
+            self._end(errors.ActorError(f"the actor's answer: {error.text}"))
+            return
+        size, allowed = len(response), call.limits.response_bytes
+        if size > allowed:
+            self._end(traps.response_too_large(size, allowed))
+            return
+        call.response = response
+        self._end(None)
+
+    def _ask(self, request: Any) -> bytes | Awaitable[Any]:
+        assert isinstance(request, Later)
+        self._host_calls += request.is_host_call
+        return request.begin(self._host)
+
+    def _answer(self, response: Any) -> None:
+        if self._ended:
+            return
+        self._awaiting = None
+        request = self._guest.request
+        assert isinstance(request, Later)
+        try:
+            self._resume(request.finish(response))
+        except errors.LatticeError as error:
+            self._end(errors.ActorError(f"the answer to a call of the actor: {error.text}"))
+        except GuestFault as fault:
+            self._end(errors.ActorTrapped(str(fault), memory_bytes=self._guest.memory_size()))
+        except Exception as error:
+            # Whoever answered did not speak the interface, or it is a bug of ours.
+            log.error("answer not understood", digest=self._code.digest, exc_info=error)
+            self._end(errors.InternalError("an answer was not understood; the host's log says why"))
+
+    def _answer_error(self, error: errors.LatticeError) -> None:
+        if self._ended:
+            return
+        self._awaiting = None
+        request = self._guest.request
+        assert isinstance(request, Later)
+        if request.fail is None:
+            self._end(
+                errors.ActorError(
+                    f"a call of the actor failed, and its function can't say so:"
+                    f" {error.code}: {error.text}"
+                )
+            )
+        else:
+            self._resume(request.fail(error))
+
+    def _resume(self, value: Any) -> None:
+        """Give a suspended guest its result: the next poll runs it on."""
+        call = self._guest
+        assert call.signature is not None
+        call.signature.give_result(call.slot.context, wit.Budget(), call.slot.results, value)
+        call.request = call.signature = None
+        call.slot.completed = 1
+
+
+def _clear(slot: ffi.Slot) -> None:
+    slot.trap = slot.error = None
+    slot.phase = slot.cpu_ns = slot.memory_bytes = slot.calling = slot.fuel = 0
+    slot.requested = slot.responded = slot.host_responded = 0

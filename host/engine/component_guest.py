@@ -1,0 +1,261 @@
+"""A component's side of one call: the host's resources it holds, and its host functions.
+
+The rules of ``guest`` hold here too: a host function runs on the guest's stack and possibly in a
+worker thread, so it only copies and returns. One that has to wait gives a ``Later``; the execution
+waits for it on the event loop's thread once the guest is suspended.
+"""
+
+import ctypes
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from host.engine import component_ffi as ffi
+from host.engine import wit
+from host.engine.descriptors import NOTHING, World
+from host.engine.ffi import STRLEN, Address, offset
+from host.engine.guest import CallLimits, Guest, GuestFault, HostCalls, running
+from host.engine.values import Signature
+from lattice import errors, limits
+
+_COMPLETED = offset("completed")
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What a guest is suspended for."""
+
+    begin: Callable[[HostCalls], bytes | Awaitable[Any]]
+    """Starts it, on the event loop's thread."""
+    finish: Callable[[Any], Any]
+    """Makes the function's result of what came of it."""
+    fail: Callable[[errors.LatticeError], Any] | None = None
+    """Makes the function's result of an error; without it the error ends the call."""
+    is_host_call: bool = False
+
+
+class HostFunction(NamedTuple):
+    """What is behind an import: takes the guest and the arguments, gives the result."""
+
+    body: Callable[..., Any]
+    suspends: bool
+    """Whether it may give a ``Later`` instead."""
+
+
+Body = Callable[..., Any]
+
+
+class Table:
+    """Host functions, by interface without version, then by name."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, dict[str, HostFunction]] = {}
+
+    def put(self, interface: str, *names: str, suspends: bool = False) -> Callable[[Body], Body]:
+        """Put a function behind an import, or several of one interface; a decorator."""
+
+        def put(body: Body) -> Body:
+            table = self.functions.setdefault(interface, {})
+            for name in names:
+                table[name] = HostFunction(body, suspends)
+            return body
+
+        return put
+
+
+class Lasting:
+    """A resource that an instance may hold from one call to the next; others end with theirs."""
+
+    __slots__ = ()
+
+
+_numbers = itertools.count(1)
+"""Of resources. One row for all calls: an instance that is kept for another has some already."""
+
+
+class ComponentGuest(Guest):
+    """State of one call as its guest, a component, sees it."""
+
+    __slots__ = (
+        "answer",
+        "link_names",
+        "memory_bytes_min",
+        "resources",
+        "signature",
+    )
+
+    def __init__(
+        self, operation: bytes, payload: bytes, limits: CallLimits, world: World = NOTHING
+    ) -> None:
+        super().__init__(operation, payload, limits, world)
+        self.memory_bytes_min = 0
+        """What the instance started with, once it is there."""
+        self.resources: dict[int, Any] = {}
+        """What the guest holds of the host's, by number."""
+        self.signature: Signature | None = None
+        """Of the host function that it is suspended in."""
+        self.answer: Any = None
+        """What an HTTP handler has set for its response."""
+        self.link_names: dict[str, str] = {}
+        """Names of links that the guest has chosen, by interface without version."""
+
+    def memory_size(self) -> int:
+        """Bytes that the instance has at least: the C API does not tell what it has now."""
+        return self.memory_bytes_min
+
+    def link_name(self, interface: str) -> str:
+        """The name of the link by which it reaches an interface; empty for the default one."""
+        return self.link_names.get(interface, "")
+
+    def own(self, kind: str, resource: Any) -> wit.Own:
+        """Hand a resource to the guest.
+
+        Raises:
+            GuestFault: it holds too many.
+        """
+        if len(self.resources) >= limits.RESOURCES_PER_CALL_MAX:
+            raise GuestFault(f"it holds {len(self.resources)} resources of the host, the limit")
+        number = next(_numbers) % 2**32
+        self.resources[number] = resource
+        return wit.Own(number, RESOURCES[kind])
+
+    def lasting(self) -> dict[int, Any]:
+        """What of its resources stays with an instance that is kept."""
+        return {
+            number: resource
+            for number, resource in self.resources.items()
+            if isinstance(resource, Lasting)
+        }
+
+    def take(self, number: int) -> Any:
+        """Take back a resource that the guest passed on as its owner."""
+        try:
+            return self.resources.pop(number)
+        except KeyError:
+            raise GuestFault("it passed a resource that is gone") from None
+
+
+RESOURCES = {
+    name: number
+    for number, name in enumerate(
+        (
+            *("error", "pollable", "input-stream", "output-stream"),
+            *("terminal-input", "terminal-output", "descriptor", "directory-entry-stream"),
+            *("network", "tcp-socket", "udp-socket", "incoming-datagram-stream"),
+            *("outgoing-datagram-stream", "resolve-address-stream"),
+            *("fields", "incoming-request", "outgoing-request", "request-options"),
+            *("response-outparam", "incoming-response", "incoming-body", "future-trailers"),
+            *("outgoing-response", "outgoing-body", "future-incoming-response"),
+            *("bucket", "cas", "call-target-interface"),
+        ),
+        start=1,
+    )
+}
+"""The host's types of resources, and the numbers that the library knows them by."""
+
+RESOURCE_NAMES = {"io-error": "error", "headers": "fields", "trailers": "fields"}
+"""Names under which interfaces use others' types."""
+
+
+def callback(name: str, function: HostFunction, signature: Signature) -> Any:
+    """Make the callback of a host function; ``name`` is what errors call it."""
+    if function.suspends:
+        return _suspending(name, function.body, signature)
+    return _immediate(name, function.body, signature)
+
+
+def _immediate(name: str, body: Callable[..., Any], signature: Signature) -> Any:
+    lift, give = signature.lift_arguments, signature.give_result
+
+    def call_back(
+        _env: Address,
+        context: Address,
+        _type: Address,
+        arguments: Address,
+        _count: int,
+        results: Address,
+        _results_count: int,
+    ) -> Address | None:
+        guest = running.guest
+        try:
+            assert isinstance(guest, ComponentGuest)
+            values = lift(context, wit.Budget(), arguments)
+            give(context, wit.Budget(), results, body(guest, *values))
+        except BaseException as error:
+            return _failed(guest, name, error)
+        return None
+
+    return ffi.Callback(call_back)
+
+
+def _suspending(name: str, body: Callable[..., Any], signature: Signature) -> Any:
+    lift, give = signature.lift_arguments, signature.give_result
+
+    def call_back(
+        _env: Address,
+        context: Address,
+        _type: Address,
+        arguments: Address,
+        _count: int,
+        results: Address,
+        _results_count: int,
+        error_out: Any,
+        continuation: Any,
+    ) -> None:
+        guest = running.guest
+        # First of all: a continuation left empty aborts the process.
+        cell = guest.base + _COMPLETED
+        ends = continuation[0]
+        ends.callback = STRLEN
+        ends.env = cell
+        ends.finalizer = None
+        completed = 1
+        try:
+            assert isinstance(guest, ComponentGuest)
+            values = lift(context, wit.Budget(), arguments)
+            result = body(guest, *values)
+            if isinstance(result, Later):
+                guest.request = result
+                guest.signature = signature
+                guest.slot.results = results
+                completed = 0
+            else:
+                give(context, wit.Budget(), results, result)
+        except BaseException as error:
+            error_out[0] = _failed(guest, name, error)
+        ctypes.c_uint64.from_address(cell).value = completed
+
+    return ffi.AsyncCallback(call_back)
+
+
+def _failed(guest: Guest, name: str, error: BaseException) -> Address:
+    """Note why a host function did not return, and make the library's error of it."""
+    if isinstance(error, GuestFault):
+        guest.fault = f"{name}: {error}"
+    elif isinstance(error, errors.LatticeError):
+        guest.fault = f"{name}: {error.text}"
+    else:
+        # Nothing may escape into the library; the execution raises it once the guest is gone.
+        guest.failure = error
+    return ffi.error_new(b"the host function failed")
+
+
+def absent(name: str) -> Any:
+    """Make the callback of a function that is not there: calling it traps."""
+
+    def call_back(*_arguments: Any) -> Address:
+        running.guest.fault = f"it called {name}, which this host does not have"
+        return ffi.error_new(b"there is no such function")
+
+    return ffi.Callback(call_back)
+
+
+def _drop(_env: Address, _context: Address, number: int) -> None:
+    guest = running.guest
+    if isinstance(guest, ComponentGuest):
+        guest.resources.pop(number, None)
+
+
+DROP = ffi.Destructor(_drop)
+"""Called when a guest drops a resource that it owns."""

@@ -1,0 +1,396 @@
+"""``wasi:http``: the types, and how an exported ``incoming-handler`` is called.
+
+A handler is given resources and gives one; a call between hosts carries what they hold
+(``lattice.wire.http``). So the request is whole when the guest starts, and its streams are always
+ready; what the guest writes is collected, up to the limit of a response, and sent when it returns.
+"""
+
+import re
+from typing import Any
+
+from host.engine import wit
+from host.engine.component import Entry
+from host.engine.component_guest import ComponentGuest, Table
+from host.engine.guest import GuestFault
+from host.engine.wasip2 import (
+    CHUNK_BYTES,
+    InputStream,
+    OutputStream,
+    Pollable,
+    err,
+    get,
+    ok,
+)
+from lattice import errors, limits
+from lattice.wire import http
+
+TABLE = Table()
+function = TABLE.put
+
+TYPES = "wasi:http/types"
+
+FIELDS_BYTES_MAX = 256 * limits.KIB
+"""Names and values of one set of headers; servers and clients refuse a quarter of it."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+"""Everything that fits the wire and can't end the line or hide in it."""
+
+FORBIDDEN = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "host"}
+)
+"""Headers that are the server's (RFC 9110 section 7.6.1)."""
+
+METHODS = frozenset(
+    {"get", "head", "post", "put", "delete", "connect", "options", "trace", "patch"}
+)
+
+
+class Fields:
+    """Headers or trailers."""
+
+    __slots__ = ("entries", "is_mutable")
+
+    def __init__(self, entries: http.Headers, *, is_mutable: bool = False) -> None:
+        self.entries = entries
+        self.is_mutable = is_mutable
+
+    def values(self, name: str) -> list[bytes]:
+        wanted = name.lower()
+        return [value for key, value in self.entries if key == wanted]
+
+    def replace(self, name: str, values: list[bytes]) -> None:
+        wanted = name.lower()
+        kept = [each for each in self.entries if each[0] != wanted]
+        self.entries = kept
+        self.add(name, values)
+
+    def add(self, name: str, values: list[bytes]) -> None:
+        self.entries = [*self.entries, *((name.lower(), value) for value in values)]
+        size = sum(len(key) + len(value) for key, value in self.entries)
+        if size > FIELDS_BYTES_MAX:
+            raise GuestFault(f"headers of {size} bytes are over the limit of {FIELDS_BYTES_MAX}")
+
+
+class IncomingBody:
+    __slots__ = ("content", "is_streamed", "trailers")
+
+    def __init__(self, content: bytes, trailers: http.Headers) -> None:
+        self.content = content
+        self.trailers = trailers
+        self.is_streamed = False
+
+
+class IncomingRequest:
+    __slots__ = ("is_consumed", "request")
+
+    def __init__(self, request: http.Request) -> None:
+        self.request = request
+        self.is_consumed = False
+
+
+class FutureTrailers:
+    __slots__ = ("is_taken", "trailers")
+
+    def __init__(self, trailers: http.Headers) -> None:
+        self.trailers = trailers
+        self.is_taken = False
+
+
+class OutgoingBody(OutputStream):
+    """What a guest writes to its response, and the stream it writes through."""
+
+    __slots__ = ("content", "is_finished", "is_streamed", "length", "trailers")
+
+    def __init__(self, length: int | None) -> None:
+        self.content = bytearray()
+        self.length = length
+        """What content-length promises."""
+        self.trailers: http.Headers = []
+        self.is_streamed = False
+        self.is_finished = False
+
+    def room(self) -> int | None:
+        return None if self.is_finished else CHUNK_BYTES
+
+    def write(self, guest: ComponentGuest, content: bytes) -> None:
+        size = len(self.content) + len(content)
+        if self.length is not None and size > self.length:
+            raise GuestFault(
+                f"it writes {size} bytes of body, and its content-length is {self.length}"
+            )
+        if size > guest.limits.response_bytes:
+            guest.oversize = size
+            raise GuestFault("the response is too large")
+        self.content += content
+
+
+class OutgoingResponse:
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, headers: Fields) -> None:
+        self.status = 200
+        self.headers = headers
+        self.body: OutgoingBody | None = None
+
+
+class ResponseOutparam:
+    """Where a handler says once what its response is."""
+
+    __slots__ = ()
+
+
+def _check_field(name: str, values: list[bytes]) -> str | None:
+    """What is wrong with a header, as WASI calls it."""
+    if not _NAME.fullmatch(name) or not all(_VALUE.fullmatch(value) for value in values):
+        return "invalid-syntax"
+    return "forbidden" if name.lower() in FORBIDDEN else None
+
+
+@function(TYPES, "[constructor]fields")
+def _fields(guest: ComponentGuest) -> wit.Own:
+    return guest.own("fields", Fields([], is_mutable=True))
+
+
+@function(TYPES, "[static]fields.from-list")
+def _fields_from_list(guest: ComponentGuest, entries: list[list[Any]]) -> Any:
+    fields = Fields([], is_mutable=True)
+    for name, value in entries:
+        if (wrong := _check_field(name, [value])) is not None:
+            return err({wrong: None})
+    fields.entries = [(name.lower(), value) for name, value in entries]
+    if entries:
+        name, value = fields.entries.pop()
+        fields.add(name, [value])
+    return ok(guest.own("fields", fields))
+
+
+@function(TYPES, "[method]fields.get")
+def _fields_get(guest: ComponentGuest, fields: int, name: str) -> list[bytes]:
+    return get(guest, fields, Fields).values(name)
+
+
+@function(TYPES, "[method]fields.has")
+def _fields_has(guest: ComponentGuest, fields: int, name: str) -> bool:
+    return bool(get(guest, fields, Fields).values(name))
+
+
+@function(TYPES, "[method]fields.entries")
+def _fields_entries(guest: ComponentGuest, fields: int) -> list[tuple[str, bytes]]:
+    return get(guest, fields, Fields).entries
+
+
+@function(TYPES, "[method]fields.clone")
+def _fields_clone(guest: ComponentGuest, fields: int) -> wit.Own:
+    return guest.own("fields", Fields(get(guest, fields, Fields).entries, is_mutable=True))
+
+
+@function(TYPES, "[method]fields.set")
+def _fields_set(guest: ComponentGuest, number: int, name: str, values: list[bytes]) -> Any:
+    fields = get(guest, number, Fields)
+    if not fields.is_mutable:
+        return err({"immutable": None})
+    if (wrong := _check_field(name, values)) is not None:
+        return err({wrong: None})
+    fields.replace(name, values)
+    return ok()
+
+
+@function(TYPES, "[method]fields.append")
+def _fields_append(guest: ComponentGuest, number: int, name: str, value: bytes) -> Any:
+    fields = get(guest, number, Fields)
+    if not fields.is_mutable:
+        return err({"immutable": None})
+    if (wrong := _check_field(name, [value])) is not None:
+        return err({wrong: None})
+    fields.add(name, [value])
+    return ok()
+
+
+@function(TYPES, "[method]fields.delete")
+def _fields_delete(guest: ComponentGuest, number: int, name: str) -> Any:
+    fields = get(guest, number, Fields)
+    if not fields.is_mutable:
+        return err({"immutable": None})
+    if not _NAME.fullmatch(name):
+        return err({"invalid-syntax": None})
+    fields.replace(name, [])
+    return ok()
+
+
+@function(TYPES, "[method]incoming-request.method")
+def _request_method(guest: ComponentGuest, number: int) -> dict[str, str | None]:
+    method = get(guest, number, IncomingRequest).request.method
+    name = method.lower()
+    # Methods are case-sensitive: only the upper-case ones are those that WASI has names for.
+    return {name: None} if name in METHODS and method.isupper() else {"other": method}
+
+
+@function(TYPES, "[method]incoming-request.path-with-query")
+def _request_path(guest: ComponentGuest, number: int) -> str | None:
+    return get(guest, number, IncomingRequest).request.path
+
+
+@function(TYPES, "[method]incoming-request.scheme")
+def _request_scheme(guest: ComponentGuest, number: int) -> dict[str, str | None] | None:
+    scheme = get(guest, number, IncomingRequest).request.scheme
+    if scheme is None:
+        return None
+    known = {"http": "HTTP", "https": "HTTPS"}.get(scheme.lower())
+    return {known: None} if known else {"other": scheme}
+
+
+@function(TYPES, "[method]incoming-request.authority")
+def _request_authority(guest: ComponentGuest, number: int) -> str | None:
+    return get(guest, number, IncomingRequest).request.authority
+
+
+@function(TYPES, "[method]incoming-request.headers")
+def _request_headers(guest: ComponentGuest, number: int) -> wit.Own:
+    return guest.own("fields", Fields(get(guest, number, IncomingRequest).request.headers))
+
+
+@function(TYPES, "[method]incoming-request.consume")
+def _request_consume(guest: ComponentGuest, number: int) -> Any:
+    incoming = get(guest, number, IncomingRequest)
+    if incoming.is_consumed:
+        return err()
+    incoming.is_consumed = True
+    request = incoming.request
+    return ok(guest.own("incoming-body", IncomingBody(request.body, request.trailers)))
+
+
+@function(TYPES, "[method]incoming-body.stream")
+def _body_stream(guest: ComponentGuest, number: int) -> Any:
+    body = get(guest, number, IncomingBody)
+    if body.is_streamed:
+        return err()
+    body.is_streamed = True
+    return ok(guest.own("input-stream", InputStream(body.content)))
+
+
+@function(TYPES, "[static]incoming-body.finish")
+def _body_finish(guest: ComponentGuest, number: int) -> wit.Own:
+    body = guest.take(number)
+    return guest.own("future-trailers", FutureTrailers(body.trailers))
+
+
+@function(TYPES, "[method]future-trailers.subscribe")
+def _trailers_subscribe(guest: ComponentGuest, _number: int) -> wit.Own:
+    return guest.own("pollable", Pollable())
+
+
+@function(TYPES, "[method]future-trailers.get")
+def _trailers_get(guest: ComponentGuest, number: int) -> Any:
+    future = get(guest, number, FutureTrailers)
+    if future.is_taken:
+        return err()
+    future.is_taken = True
+    return ok(ok(guest.own("fields", Fields(future.trailers)) if future.trailers else None))
+
+
+@function(TYPES, "[constructor]outgoing-response")
+def _response(guest: ComponentGuest, headers: int) -> wit.Own:
+    fields = guest.take(headers)
+    fields.is_mutable = False
+    return guest.own("outgoing-response", OutgoingResponse(fields))
+
+
+@function(TYPES, "[method]outgoing-response.status-code")
+def _response_status(guest: ComponentGuest, number: int) -> int:
+    return get(guest, number, OutgoingResponse).status
+
+
+@function(TYPES, "[method]outgoing-response.set-status-code")
+def _response_set_status(guest: ComponentGuest, number: int, status: int) -> Any:
+    if not 100 <= status <= 999:
+        return err()
+    get(guest, number, OutgoingResponse).status = status
+    return ok()
+
+
+@function(TYPES, "[method]outgoing-response.headers")
+def _response_headers(guest: ComponentGuest, number: int) -> wit.Own:
+    return guest.own("fields", Fields(get(guest, number, OutgoingResponse).headers.entries))
+
+
+@function(TYPES, "[method]outgoing-response.body")
+def _response_body(guest: ComponentGuest, number: int) -> Any:
+    response = get(guest, number, OutgoingResponse)
+    if response.body is not None:
+        return err()
+    declared = response.headers.values("content-length")
+    is_number = bool(declared) and declared[0].isdigit() and len(declared[0]) < 20
+    response.body = OutgoingBody(int(declared[0]) if is_number else None)
+    return ok(guest.own("outgoing-body", response.body))
+
+
+@function(TYPES, "[method]outgoing-body.write")
+def _body_write(guest: ComponentGuest, number: int) -> Any:
+    body = get(guest, number, OutgoingBody)
+    if body.is_streamed:
+        return err()
+    body.is_streamed = True
+    return ok(guest.own("output-stream", body))
+
+
+@function(TYPES, "[static]outgoing-body.finish")
+def _outgoing_finish(guest: ComponentGuest, number: int, trailers: int | None) -> Any:
+    body = guest.take(number)
+    if trailers is not None:
+        body.trailers = guest.take(trailers).entries
+    if body.length is not None and len(body.content) != body.length:
+        return err({"HTTP-response-body-size": len(body.content)})
+    body.is_finished = True
+    return ok()
+
+
+@function(TYPES, "[static]response-outparam.set")
+def _set_response(guest: ComponentGuest, number: int, response: dict[str, Any]) -> None:
+    guest.take(number)
+    if "ok" in response:
+        guest.answer = guest.take(response["ok"])
+    else:
+        guest.answer = response["err"]
+
+
+@function(TYPES, "http-error-code")
+def _error_code(_guest: ComponentGuest, _error: int) -> None:
+    return None
+
+
+class IncomingHandler(Entry):
+    """The exported ``handle``: called with a request, answered with a response."""
+
+    def arguments(self, guest: ComponentGuest, payload: bytes) -> list[Any]:
+        request = http.unpack_request(payload)
+        return [
+            guest.own("incoming-request", IncomingRequest(request)),
+            guest.own("response-outparam", ResponseOutparam()),
+        ]
+
+    def response(self, guest: ComponentGuest, _result: Any) -> bytes:
+        answer = guest.answer
+        if answer is None:
+            raise errors.ActorError("the HTTP handler returned and never set its response")
+        if not isinstance(answer, OutgoingResponse):
+            ((code, detail),) = answer.items()
+            said = code if detail is None else f"{code}: {detail}"
+            raise errors.ActorError(
+                f"the HTTP handler failed with {said}"[: limits.ERROR_TEXT_CHARS]
+            )
+        body = answer.body
+        if body is not None and not body.is_finished:
+            promised = "" if body.length is None else f" of the {body.length} it promised"
+            raise errors.ActorError(
+                f"the HTTP handler did not finish its body: it wrote {len(body.content)}"
+                f" bytes{promised}"
+            )
+        return http.pack_response(
+            http.Response(
+                status=answer.status,
+                headers=answer.headers.entries,
+                body=b"" if body is None else bytes(body.content),
+                trailers=[] if body is None else body.trailers,
+            )
+        )

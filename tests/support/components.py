@@ -1,0 +1,246 @@
+"""Components for tests, written as text, and WIT types as the text of one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from host.engine import wit
+from tests.support.wat import assemble
+
+ALLOCATOR = """
+    (memory (export "memory") 1)
+    (global $top (mut i32) (i32.const 1024))
+    (func $realloc (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at
+        (i32.and
+          (i32.sub (i32.add (global.get $top) (local.get 2)) (i32.const 1))
+          (i32.sub (i32.const 0) (local.get 2))))
+      (global.set $top (i32.add (local.get $at) (local.get 3)))
+      (block $enough
+        (br_if $enough
+          (i32.le_u (global.get $top) (i32.mul (memory.size) (i32.const 65536))))
+        (if (i32.eq
+              (memory.grow (i32.add (i32.shr_u (local.get 3) (i32.const 16)) (i32.const 1)))
+              (i32.const -1))
+          (then unreachable)))
+      (local.get $at))
+"""
+"""Memory, and an allocator that never frees: an instance lives for one call."""
+
+CALLER = assemble(f"""
+  (component
+    (import "acme:math/ops@1.0.0" (instance $ops
+      (export "double" (func (param "x" u32) (result u32)))
+      (export "try" (func (param "x" u32) (result (result u32 (error string)))))))
+    (core module $memory {ALLOCATOR})
+    (core instance $memory (instantiate $memory))
+    (core func $double (canon lower (func $ops "double")))
+    (core func $try (canon lower (func $ops "try")
+      (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+    (core module $main
+      (import "ops" "double" (func $double (param i32) (result i32)))
+      (import "ops" "try" (func $try (param i32 i32)))
+      (func (export "quadruple") (param i32) (result i32)
+        (call $double (call $double (local.get 0))))
+      (func (export "try") (param i32) (result i32)
+        (call $try (local.get 0) (i32.const 64))
+        (i32.const 64)))
+    (core instance $main (instantiate $main
+      (with "ops" (instance (export "double" (func $double)) (export "try" (func $try))))))
+    (func (export "try") (param "x" u32) (result (result u32 (error string)))
+      (canon lift (core func $main "try") (memory (core memory $memory "memory"))
+        (realloc (core func $memory "realloc"))))
+    (func $quadruple (param "x" u32) (result u32)
+      (canon lift (core func $main "quadruple")))
+    (instance $more (export "quadruple" (func $quadruple)))
+    (export "acme:math/more@1.0.0" (instance $more)))
+""")
+"""Exports ``quadruple`` of ``acme:math/more``, which doubles twice through ``acme:math/ops``."""
+
+DOUBLER = assemble("""
+  (component
+    (core module $main (func (export "double") (param i32) (result i32)
+      (if (i32.eq (local.get 0) (i32.const 13)) (then unreachable))
+      (i32.shl (local.get 0) (i32.const 1))))
+    (core instance $main (instantiate $main))
+    (func $double (param "x" u32) (result u32) (canon lift (core func $main "double")))
+    (instance $ops (export "double" (func $double)))
+    (export "acme:math/ops@1.0.0" (instance $ops)))
+""")
+"""Exports ``double`` of ``acme:math/ops``; 13 is too much for it."""
+
+KEEPS = assemble("""
+  (component
+    (import "acme:math/ops" (instance $ops
+      (export "double" (func (param "x" u32) (result u32)))))
+    (import "wasi:io/poll@0.2.0" (instance $poll
+      (export "pollable" (type $pollable (sub resource)))
+      (export "[method]pollable.ready" (func (param "self" (borrow $pollable)) (result bool)))))
+    (alias export $poll "pollable" (type $pollable))
+    (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+      (alias outer 1 $pollable (type $outer))
+      (export "pollable" (type $pollable (eq $outer)))
+      (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+    (import "wasi:http/types@0.2.0" (instance $http
+      (export "fields" (type $fields (sub resource)))
+      (export "[constructor]fields" (func (result (own $fields))))
+      (export "[method]fields.clone"
+        (func (param "self" (borrow $fields)) (result (own $fields))))))
+    (core func $double (canon lower (func $ops "double")))
+    (core func $ready (canon lower (func $poll "[method]pollable.ready")))
+    (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+    (core func $fields (canon lower (func $http "[constructor]fields")))
+    (core func $clone (canon lower (func $http "[method]fields.clone")))
+    (core module $main
+      (import "host" "double" (func $double (param i32) (result i32)))
+      (import "host" "ready" (func $ready (param i32) (result i32)))
+      (import "host" "subscribe" (func $subscribe (param i64) (result i32)))
+      (import "host" "fields" (func $fields (result i32)))
+      (import "host" "clone" (func $clone (param i32) (result i32)))
+      (memory (export "memory") 4)
+      (global $calls (mut i32) (i32.const 0))
+      (global $held (mut i32) (i32.const 0))
+      (func $count (export "count") (result i32)
+        (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+        (global.get $calls))
+      (func (export "ask") (result i32) (drop (call $double (i32.const 1))) (call $count))
+      (func (export "trap") (result i32) unreachable)
+      (func (export "spin") (result i32) (loop (br 0)) (i32.const 0))
+      (func (export "hold-timer") (result i32)
+        (global.set $held (call $subscribe (i64.const 0))) (call $count))
+      (func (export "look-at-timer") (result i32) (call $ready (global.get $held)))
+      (func (export "hold-fields") (result i32)
+        (global.set $held (call $fields)) (call $count))
+      (func (export "look-at-fields") (result i32) (call $clone (global.get $held))))
+    (core instance $main (instantiate $main (with "host" (instance
+      (export "double" (func $double)) (export "ready" (func $ready))
+      (export "subscribe" (func $subscribe)) (export "fields" (func $fields))
+      (export "clone" (func $clone))))))
+    (func (export "count") (result u32) (canon lift (core func $main "count")))
+    (func (export "ask") (result u32) (canon lift (core func $main "ask")))
+    (func (export "trap") (result u32) (canon lift (core func $main "trap")))
+    (func (export "spin") (result u32) (canon lift (core func $main "spin")))
+    (func (export "hold-timer") (result u32) (canon lift (core func $main "hold-timer")))
+    (func (export "look-at-timer") (result u32) (canon lift (core func $main "look-at-timer")))
+    (func (export "hold-fields") (result u32) (canon lift (core func $main "hold-fields")))
+    (func (export "look-at-fields") (result u32) (canon lift (core func $main "look-at-fields"))))
+""")
+"""Its functions say which call of their instance they serve."""
+
+PADDING = wit.Tuple((wit.Primitive("u64"),) * 17)
+"""So many flat values that a function takes its parameters in memory."""
+
+
+def padded(kind: wit.Type) -> wit.Tuple:
+    """A type around another that is passed in memory, both ways: then to echo is to do nothing."""
+    return wit.Tuple((kind, PADDING))
+
+
+def padded_value(value: object) -> list[object]:
+    return [value, list(range(17))]
+
+
+def echo(kind: wit.Type) -> bytes:
+    """A component that gives back what it was given, of any type.
+
+    ``echo`` does so by itself, ``relay`` through the link ``test:echo/echo``. Both take and give
+    ``padded`` values.
+    """
+    types = _Types()
+    name = types.name(padded(kind))
+    aliases = "\n".join(f'(alias export $link "{each}" (type ${each}))' for each in types.named)
+    return assemble(f"""
+      (component
+        (import "test:echo/echo" (instance $link
+          {types.text}
+          (export "echo" (func (param "x" {name}) (result {name})))))
+        {aliases}
+        {types.outside}
+        (core module $memory {ALLOCATOR})
+        (core instance $memory (instantiate $memory))
+        (core func $link (canon lower (func $link "echo")
+          (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+        (core module $main
+          (import "link" "echo" (func $link (param i32 i32)))
+          (import "memory" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))
+          (func (export "echo") (param i32) (result i32) (local.get 0))
+          (func (export "relay") (param i32) (result i32)
+            (local $result i32)
+            (local.set $result
+              (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.const 4096)))
+            (call $link (local.get 0) (local.get $result))
+            (local.get $result)))
+        (core instance $main (instantiate $main
+          (with "link" (instance (export "echo" (func $link))))
+          (with "memory" (instance $memory))))
+        (func (export "echo") (param "x" {name}) (result {name}) (canon lift
+          (core func $main "echo")
+          (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+        (func (export "relay") (param "x" {name}) (result {name}) (canon lift
+          (core func $main "relay")
+          (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")))))
+    """)
+
+
+class _Types:
+    """Writes types as text: each that needs a name is exported by the instance it is part of."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.outside = ""
+        """The types that have no name, once more outside of the instance."""
+        self.named: list[str] = []
+        self._count = 0
+
+    def name(self, kind: wit.Type) -> str:
+        if isinstance(kind, wit.Primitive):
+            return kind.name
+        parts = {part: self.name(part) for part in kind.parts()}
+        self._count += 1
+        name = f"t{self._count}"
+        body = f"({' '.join(_words(kind, parts))})"
+        if isinstance(kind, wit.Record | wit.Variant | wit.Enum | wit.Flags):
+            self.text += f'(type $d{name} {body}) (export "{name}" (type ${name} (eq $d{name})))\n'
+            self.named.append(name)
+        else:
+            self.text += f"(type ${name} {body})\n"
+            self.outside += f"(type ${name} {body})\n"
+        return f"${name}"
+
+
+def _words(kind: wit.Type, parts: dict[wit.Type, str]) -> Iterator[str]:
+    match kind:
+        case wit.List(element):
+            yield from ("list", parts[element])
+        case wit.Tuple(elements):
+            yield "tuple"
+            yield from (parts[each] for each in elements)
+        case wit.Option(payload):
+            yield from ("option", parts[payload])
+        case wit.Result(good, bad):
+            yield "result"
+            if good is not None:
+                yield parts[good]
+            if bad is not None:
+                yield f"(error {parts[bad]})"
+        case wit.Record(fields):
+            yield "record"
+            yield from (f'(field "{name}" {parts[each]})' for name, each in fields)
+        case wit.Variant(cases):
+            yield "variant"
+            for name, each in cases:
+                yield f'(case "{name}")' if each is None else f'(case "{name}" {parts[each]})'
+        case wit.Enum(names):
+            yield "enum"
+            yield from (f'"{name}"' for name in names)
+        case wit.Flags(names):
+            yield "flags"
+            yield from (f'"{name}"' for name in names)
+
+
+GUESTS = Path(__file__).parents[1] / "guests"
+
+
+def guest(name: str) -> bytes:
+    """A component of ``tests/guests``, made with a toolchain of its own; its README says how."""
+    return next((GUESTS / name).glob("*.wasm")).read_bytes()

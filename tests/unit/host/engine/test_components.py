@@ -1,0 +1,238 @@
+"""Components through the same door as modules: loaded, limited, interrupted and cancelled alike."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from host.engine import CallLimits, Code, Component, Engine, EngineSettings
+from lattice import errors
+from lattice.wire import codec
+from tests.support.components import CALLER
+from tests.support.host_calls import Host, execution, run, until
+from tests.support.wat import assemble
+
+PLAIN = assemble("""
+  (component
+    (core module $main
+      (memory (export "memory") 1)
+      (func (export "add") (param i32 i32) (result i32)
+        (i32.add (local.get 0) (local.get 1)))
+      (func (export "spin") (loop (br 0)))
+      (func (export "trap") unreachable)
+      (func $boom (export "boom") unreachable)
+      (func $rust_oom unreachable)
+      (func (export "use-up") (call $rust_oom))
+      (func (export "grow") (if (i32.eq (memory.grow (i32.const 64)) (i32.const -1))
+        (then unreachable))))
+    (core instance $main (instantiate $main))
+    (func (export "add") (param "a" u32) (param "b" u32) (result u32)
+      (canon lift (core func $main "add")))
+    (func (export "spin") (canon lift (core func $main "spin")))
+    (func (export "trap") (canon lift (core func $main "trap")))
+    (func (export "boom") (canon lift (core func $main "boom")))
+    (func (export "use-up") (canon lift (core func $main "use-up")))
+    (func (export "grow") (canon lift (core func $main "grow"))))
+""")
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine(EngineSettings(instances_max=64))
+    yield engine
+    left = engine.statistics()
+    engine.close()
+    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+
+
+async def call(code: Code, operation: str, *arguments: object, host: Host | None = None) -> object:
+    payload = codec.pack(list(arguments))
+    return codec.unpack(await run(execution(code, payload, operation=operation, host=host)))
+
+
+async def test_what_it_is_shows_in_the_bytes(engine: Engine) -> None:
+    component = await engine.load(PLAIN)
+    assert isinstance(component, Component)
+    assert component.abi == "component"
+
+
+async def test_a_function_of_the_world_is_called_by_its_name(engine: Engine) -> None:
+    assert await call(await engine.load(PLAIN), "add", 2, 3) == 5
+
+
+async def test_a_function_of_an_interface_is_called_by_both_names(engine: Engine) -> None:
+    component = await engine.load(CALLER)
+    host = Host(lambda request: codec.pack(codec.unpack(request[3])[0] * 2))
+    assert await call(component, "more.quadruple", 5, host=host) == 20
+    assert host.requests == [
+        ("", "acme:math/ops", "ops.double", codec.pack([5])),
+        ("", "acme:math/ops", "ops.double", codec.pack([10])),
+    ]
+
+
+async def test_a_host_call_suspends_the_guest_and_not_the_loop(engine: Engine) -> None:
+    component = await engine.load(CALLER)
+    answers: list[asyncio.Future[bytes]] = []
+
+    def answer(_request: object) -> asyncio.Future[bytes]:
+        answers.append(asyncio.get_running_loop().create_future())
+        return answers[-1]
+
+    tasks = [
+        asyncio.ensure_future(call(component, "more.quadruple", each, host=Host(answer)))
+        for each in range(10)
+    ]
+    await until(lambda: len(answers) == 10)
+    for index in reversed(range(10)):
+        answers[index].set_result(codec.pack(100 + index))
+    await until(lambda: len(answers) == 20)
+    for index in range(10, 20):
+        answers[index].set_result(codec.pack(index))
+    assert await asyncio.gather(*tasks) == [19, 18, 17, 16, 15, 14, 13, 12, 11, 10]
+
+
+async def test_an_error_reaches_a_guest_whose_function_can_tell_it(engine: Engine) -> None:
+    def answer(_request: object) -> bytes:
+        raise errors.NotRunning("nobody there")
+
+    result = await call(await engine.load(CALLER), "try", 1, host=Host(answer))
+    assert result == {"err": "not_running: nobody there"}
+
+
+async def test_an_error_that_no_function_can_tell_ends_the_call(engine: Engine) -> None:
+    def answer(_request: object) -> bytes:
+        raise errors.NotRunning("nobody there")
+
+    with pytest.raises(errors.ActorError, match="can't say so: not_running: nobody there"):
+        await call(await engine.load(CALLER), "more.quadruple", 1, host=Host(answer))
+
+
+async def test_a_trap_has_its_kind_and_a_backtrace(engine: Engine) -> None:
+    with pytest.raises(errors.ActorTrapped) as trapped:
+        await call(await engine.load(PLAIN), "trap")
+    assert trapped.value.text == "the actor trapped: unreachable"
+    assert trapped.value.detail["backtrace"]
+
+
+async def test_an_allocator_that_fails_is_told_by_its_name_and_nobody_elses(
+    engine: Engine,
+) -> None:
+    component = await engine.load(PLAIN)
+    with pytest.raises(errors.MemoryExceeded):
+        await call(component, "use-up")
+    with pytest.raises(errors.ActorTrapped, match="unreachable"):
+        await call(component, "boom")
+
+
+async def test_a_loop_without_end_uses_up_its_cpu_time(engine: Engine) -> None:
+    component = await engine.load(PLAIN)
+    spin = execution(component, operation="spin", limits=CallLimits(cpu_time_s=0.05))
+    with pytest.raises(errors.CpuExceeded):
+        await run(spin)
+    assert spin.usage.cpu_us >= 50_000
+
+
+async def test_the_deadline_ends_a_loop_in_a_worker(engine: Engine) -> None:
+    spin = execution(await engine.load(PLAIN), operation="spin", timeout_s=0.05)
+    with pytest.raises(errors.DeadlineExceeded):
+        await run(spin)
+
+
+async def test_cancelling_unwinds_a_guest_that_waits(engine: Engine) -> None:
+    component = await engine.load(CALLER)
+    waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    host = Host(lambda _request: waiting)
+    task = asyncio.ensure_future(call(component, "more.quadruple", 1, host=host))
+    await until(lambda: bool(host.requests))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert waiting.cancelled()
+
+
+async def test_memory_ends_at_the_limit(engine: Engine) -> None:
+    component = await engine.load(PLAIN)
+    assert await call(component, "grow") is None
+    grow = execution(component, operation="grow", limits=CallLimits(memory_bytes=1_048_576))
+    with pytest.raises(errors.ActorTrapped):
+        await run(grow)
+
+
+async def test_an_unknown_operation_is_refused_with_those_there_are(engine: Engine) -> None:
+    with pytest.raises(errors.InvalidRequest, match="it has: add, boom, grow, spin, trap, use-up"):
+        await call(await engine.load(PLAIN), "subtract")
+
+
+async def test_compiled_code_is_kept_between_starts(tmp_path: Path) -> None:
+    settings = EngineSettings(instances_max=8, cache_dir=tmp_path)
+    for compiled, hits in ((1, 0), (0, 1)):
+        engine = Engine(settings)
+        assert await call(await engine.load(PLAIN), "add", 1, 1) == 2
+        figures = engine.statistics()
+        engine.close()
+        assert (figures.compiled, figures.cache_hits) == (compiled, hits)
+
+
+def importing(what: str) -> bytes:
+    return assemble(f"""
+      (component {what}
+        (core module $main (func (export "run")))
+        (core instance $main (instantiate $main))
+        (func (export "run") (canon lift (core func $main "run"))))
+    """)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (
+            '(import "a:b/c" (instance (export "f" (func (param "x" (stream u8))))))',
+            "only WASI 0.2 is supported",
+        ),
+        (
+            '(import "a:b/c" (instance (export "f" (func (result (future u8))))))',
+            "only WASI 0.2 is supported",
+        ),
+        (
+            '(import "a:b/c" (instance (export "f" (func (param "x" error-context)))))',
+            "only WASI 0.2 is supported",
+        ),
+        (
+            '(import "wasi:http/types@0.3.0" (instance (export "f" (func))))',
+            "imports wasi:http/types@0.3.0, and of WASI only 0.2",
+        ),
+        ('(import "f" (func))', "imports the function f of no interface"),
+        (
+            '(import "a:b/c" (instance (export "r" (type (sub resource)))))',
+            r"imports a:b/c with resources \(r\)",
+        ),
+        ('(import "m" (core module (export "f" (func))))', "is a module or a component"),
+    ],
+    ids=["stream", "future", "error-context", "0.3", "bare function", "resource", "module"],
+)
+async def test_what_can_not_run_is_refused_before_linking(
+    engine: Engine, what: str, said: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest, match=said):
+        await engine.load(importing(what))
+
+
+async def test_a_component_without_functions_is_refused(engine: Engine) -> None:
+    with pytest.raises(errors.InvalidRequest, match="exports no function"):
+        await engine.load(assemble("(component)"))
+
+
+async def test_types_that_multiply_are_refused(engine: Engine) -> None:
+    types = "(type $t0 (tuple u8 u8 u8 u8))" + "".join(
+        f"(type $t{n + 1} (tuple{f' $t{n}' * 4}))" for n in range(8)
+    )
+    fan = importing(f'{types}(import "a:b/c" (instance (export "f" (func (param "x" $t8)))))')
+    with pytest.raises(errors.InvalidRequest):
+        await engine.load(fan)
+
+
+async def test_more_memory_than_there_is_is_refused(engine: Engine) -> None:
+    hungry = assemble("(component (core module (memory 1000)) (core module (memory 100)))")
+    with pytest.raises(errors.InvalidRequest, match="needs 72089600 bytes of memory"):
+        await engine.load(hungry)

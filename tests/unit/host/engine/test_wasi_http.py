@@ -1,0 +1,138 @@
+"""An HTTP handler made with an ordinary toolchain: Rust and the ``wasi`` crate (tests/guests)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from host.engine import CallLimits, Code, Engine, EngineSettings
+from lattice import errors, limits
+from lattice.wire import http
+from tests.support.components import guest
+from tests.support.host_calls import Host, execution, run
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine(EngineSettings(instances_max=64))
+    yield engine
+    left = engine.statistics()
+    engine.close()
+    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+
+
+@pytest.fixture
+async def handler(engine: Engine) -> Code:
+    return await engine.load(guest("http_handler"))
+
+
+async def ask(
+    handler: Code,
+    path: str,
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    headers: http.Headers | None = None,
+    host: Host | None = None,
+    call_limits: CallLimits | None = None,
+) -> http.Response:
+    request = http.Request(
+        method=method, path=path, authority="example.org", headers=headers or [], body=body
+    )
+    payload = http.pack_request(request)
+    call = execution(handler, payload, operation=http.OPERATION, host=host, limits=call_limits)
+    return http.unpack_response(await run(call))
+
+
+async def test_a_request_is_answered(handler: Code) -> None:
+    assert await ask(handler, "/hello") == http.Response(
+        status=200, body=b"hello from a component\n"
+    )
+
+
+async def test_a_body_comes_in_and_goes_out_in_pieces(handler: Code) -> None:
+    body = bytes(range(256)) * 1000
+    response = await ask(
+        handler, "/echo", method="POST", body=body, headers=[("content-type", b"image/png")]
+    )
+    assert response.body == body
+    assert response.headers == [("content-type", b"image/png")]
+
+
+async def test_a_body_may_be_larger_than_what_crosses_at_a_time(handler: Code) -> None:
+    body = bytes(range(256)) * 12_000
+    assert len(body) > limits.WIT_CROSSING_MAX
+    assert (await ask(handler, "/echo", method="POST", body=body)).body == body
+
+
+async def test_the_handler_sees_the_request_as_it_was(handler: Code) -> None:
+    response = await ask(handler, "/describe?a=b%20c", method="BREW")
+    assert response.status == 201
+    assert response.body == (b'BREW /describe?a=b%20c Some(Scheme::Http) Some("example.org")')
+    assert response.headers == [("x-lattice", b"yes")]
+
+
+async def test_trailers_follow_the_body(handler: Code) -> None:
+    response = await ask(handler, "/trailers")
+    assert (response.body, response.trailers) == (b"with trailers", [("x-sum", b"13")])
+
+
+async def test_guests_that_sleep_do_not_hold_the_loop(handler: Code) -> None:
+    began = time.monotonic()
+    answers = await asyncio.gather(*(ask(handler, "/sleep?200") for _ in range(40)))
+    assert {each.body for each in answers} == {b"slept"}
+    assert time.monotonic() - began < 40 * 0.2, "they slept one after another"
+
+
+async def test_what_a_guest_prints_are_log_lines(handler: Code) -> None:
+    host = Host()
+    await ask(handler, "/log?here", host=host)
+    assert host.lines == [("info", "a line from here"), ("warning", "a complaint")]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/never", "never set its response"),
+        ("/forget", "never set its response"),
+        ("/refuse", "failed with internal-error: it hurts"),
+        ("/too-little", "wrote 5 bytes of the 500 it promised"),
+    ],
+)
+async def test_a_handler_without_a_proper_response_is_an_error(
+    handler: Code, path: str, said: str
+) -> None:
+    with pytest.raises(errors.ActorError, match=said):
+        await ask(handler, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/too-much", "writes 14 bytes of body, and its content-length is 5"),
+        ("/wait-for-nothing", "polls nothing, which would wait for ever"),
+        ("/exit", "exited with status"),
+        ("/panic", "unreachable"),
+    ],
+)
+async def test_a_handler_that_breaks_the_rules_traps(handler: Code, path: str, said: str) -> None:
+    with pytest.raises(errors.ActorTrapped, match=said):
+        await ask(handler, path)
+
+
+async def test_a_response_over_the_limit_ends_the_call(handler: Code) -> None:
+    small = CallLimits(response_bytes=100_000)
+    assert len((await ask(handler, "/large?90000", call_limits=small)).body) == 90_000
+    with pytest.raises(errors.ActorError, match="over the limit of 100000"):
+        await ask(handler, "/large?200000", call_limits=small)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\x90", b"\x91\x01", b"\x91\x81\xa4body\x01", b"\x91\x81\xa7headers\x91\x01"],
+    ids=["nothing", "no request", "a number", "a body of a number", "headers of a number"],
+)
+async def test_what_is_no_request_is_refused(handler: Code, payload: bytes) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        await run(execution(handler, payload, operation=http.OPERATION))
