@@ -15,7 +15,7 @@ import structlog
 
 from lattice import errors, limits
 from lattice.wire.invocation import Reply, parse_key
-from providers.http_server import contract, cors, problems
+from providers.http_server import contract, cors, incoming_handler, problems
 from providers.http_server.contract import Response
 from providers.http_server.listener import Receive, Scope, Send
 from providers.http_server.problems import Refused
@@ -47,10 +47,14 @@ class Caller(Protocol):
 class Endpoint:
     """A link that requests go over; its settings may be replaced between two requests."""
 
-    __slots__ = ("link_name", "running", "settings", "target")
+    __slots__ = ("is_wasi", "link_name", "running", "settings", "target")
 
-    def __init__(self, target: str, link_name: str, settings: LinkSettings) -> None:
+    def __init__(
+        self, target: str, link_name: str, settings: LinkSettings, *, is_wasi: bool = False
+    ) -> None:
         self.target = target
+        self.is_wasi = is_wasi
+        """Whether the target serves ``wasi:http/incoming-handler``; the link says so."""
         self.link_name = link_name
         self.settings = settings
         self.running = 0
@@ -144,11 +148,24 @@ class Application:
                 deadline = loop.time() + timeout_s
                 body = await self._read_body(receive, header, settings.body_bytes_max, deadline)
                 timeout_s = max(0.0, deadline - loop.time())
+            if endpoint.is_wasi:
+                interface, operation = incoming_handler.INTERFACE, incoming_handler.OPERATION
+                payload = incoming_handler.encode_request(
+                    method=scope["method"],
+                    scheme=scope["scheme"],
+                    path=path,
+                    query=query,
+                    headers=scope["headers"],
+                    body=body,
+                )
+            else:
+                interface, operation = contract.INTERFACE, contract.OPERATION
+                payload = contract.encode_request(scope["method"], path, query, header, body)
             reply = await self._call(
                 endpoint.target,
-                contract.INTERFACE,
-                contract.OPERATION,
-                contract.encode_request(scope["method"], path, query, header, body),
+                interface,
+                operation,
+                payload,
                 timeout_s=timeout_s,
                 link_name=endpoint.link_name,
                 key=_idempotency_key(header),
@@ -157,7 +174,8 @@ class Application:
         finally:
             endpoint.running -= 1
             self._budget.held_bytes -= len(body)
-        response = contract.decode_response(reply.payload)
+        decode = incoming_handler.decode_response if endpoint.is_wasi else contract.decode_response
+        response = decode(reply.payload)
         if settings.server_timing:
             response.headers.append((b"server-timing", _timing(reply, began_ns)))
         return response

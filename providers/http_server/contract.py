@@ -88,12 +88,12 @@ def decode_response(payload: bytes) -> Response:
     try:
         message = codec.unpack_payload(payload)
     except errors.NotExecuted as error:
-        raise _malformed(error.text) from error
+        raise malformed(error.text) from error
     if not isinstance(message, dict):
-        raise _malformed("not a map")
+        raise malformed("not a map")
     status = message.get("statusCode", 200)
     if type(status) is not int or not STATUS_MIN <= status <= STATUS_MAX:
-        raise _malformed(f"statusCode {str(status)[:40]} is not {STATUS_MIN} to {STATUS_MAX}")
+        raise malformed(f"statusCode {str(status)[:40]} is not {STATUS_MIN} to {STATUS_MAX}")
     body = message.get("body", b"")
     response = Response(status, [], body if type(body) is bytes else _bytes(body))
     if (header := message.get("header")) is not None:
@@ -103,21 +103,43 @@ def decode_response(payload: bytes) -> Response:
 
 def _take_headers(response: Response, header: Any) -> None:
     if not isinstance(header, dict):
-        raise _malformed("header is not a map")
+        raise malformed("header is not a map")
     for name, values in header.items():
-        key = _wire_name(name) if isinstance(name, str) else None
-        if key is None:
-            raise _malformed(f"{str(name)[:100]!r} is not the name of a header")
+        if not isinstance(name, str):
+            raise malformed(f"{str(name)[:100]!r} is not the name of a header")
         if not isinstance(values, list):
-            raise _malformed(f"the values of header {name[:100]} are not a list")
+            raise malformed(f"the values of header {name[:100]} are not a list")
+        if not values:
+            take_name(name)
         for value in values:
-            # Line ends in a value would let whoever influences it write headers of their own.
-            if not isinstance(value, str) or not _VALUE.fullmatch(value):
-                raise _malformed(f"header {name[:100]} has a value that can't be sent")
-            if key not in DROPPED_HEADERS:
-                response.headers.append((key, value.strip(" \t").encode("latin-1")))
-            elif key == b"content-length" and value.isdecimal() and value.isascii():
-                response.length = value.encode()
+            take_header(response, name, value)
+
+
+def take_name(name: str) -> bytes:
+    """Give a header's name as it is sent.
+
+    Raises:
+        ActorError: it is not one.
+    """
+    if (key := _wire_name(name)) is None:
+        raise malformed(f"{name[:100]!r} is not the name of a header")
+    return key
+
+
+def take_header(response: Response, name: str, value: Any) -> None:
+    """Add a header to a response, unless it is one that the server writes itself.
+
+    Raises:
+        ActorError: it would break HTTP's framing.
+    """
+    key = take_name(name)
+    # Line ends in a value would let whoever influences it write headers of their own.
+    if not isinstance(value, str) or not _VALUE.fullmatch(value):
+        raise malformed(f"header {name[:100]} has a value that can't be sent")
+    if key not in DROPPED_HEADERS:
+        response.headers.append((key, value.strip(" \t").encode("latin-1")))
+    elif key == b"content-length" and value.isdecimal() and value.isascii():
+        response.length = value.encode()
 
 
 @functools.lru_cache(maxsize=NAMES_CACHED)
@@ -140,8 +162,8 @@ def _bytes(body: Any) -> bytes:
                 return bytes(body)
             except (TypeError, ValueError):
                 pass
-    raise _malformed("body is not bytes")
+    raise malformed("body is not bytes")
 
 
-def _malformed(text: str) -> errors.ActorError:
+def malformed(text: str) -> errors.ActorError:
     return errors.ActorError(f"the actor's response is malformed: {text}")

@@ -13,7 +13,7 @@ import structlog
 
 from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
-from providers.http_server import listener, routing, settings
+from providers.http_server import incoming_handler, listener, routing, settings
 from providers.http_server.application import Application, BodyBudget, Endpoint
 from providers.http_server.listener import Listener
 from providers.http_server.routing import Binding, Table
@@ -131,10 +131,12 @@ class HttpServer(Provider):
                 "the HTTP server is the source of its links: "
                 f"lattice link put {self._context.provider_id} ACTOR wasmcloud httpserver"
             )
-        if (link.wit_namespace, link.wit_package) != ("wasmcloud", "httpserver"):
+        package = (link.wit_namespace, link.wit_package)
+        if package not in (incoming_handler.PACKAGE, ("wasmcloud", "httpserver")):
             raise errors.InvalidRequest(
-                f"the HTTP server calls wasmcloud:httpserver, not {link.wit_namespace}:"
-                f"{link.wit_package}; put the link with: wasmcloud httpserver"
+                "the HTTP server calls wasmcloud:httpserver or wasi:http/incoming-handler, not"
+                f" {link.wit_namespace}:{link.wit_package}; put the link with:"
+                " wasmcloud httpserver, or: wasi http --interface incoming-handler"
             )
 
     async def _apply(self, config: dict[str, str], links: dict[Key, Link]) -> None:
@@ -145,7 +147,13 @@ class HttpServer(Provider):
             for key, link in links.items()
         }
         endpoints = {
-            key: self._endpoints.get(key) or Endpoint(link.target, link.name, parsed[key])
+            key: self._endpoints.get(key)
+            or Endpoint(
+                link.target,
+                link.name,
+                parsed[key],
+                is_wasi=(link.wit_namespace, link.wit_package) == incoming_handler.PACKAGE,
+            )
             for key, link in links.items()
         }
         bindings = routing.bindings(provider, parsed)

@@ -13,8 +13,9 @@ from providers.keyvalue import bounds as sizes
 from providers.keyvalue.bounds import Bounds
 from providers.keyvalue.stores import Store
 
-PACKAGE = ("wasmcloud", "keyvalue")
-"""Namespace and package of the contract, as links name it."""
+PACKAGES = (("wasmcloud", "keyvalue"), ("wasi", "keyvalue"))
+"""Namespace and package of the contract, as links name it: components import ``wasi:keyvalue``, and
+their host speaks this contract for them."""
 
 _U32_MAX = 2**32 - 1
 _I32_MIN, _I32_MAX = -(2**31), 2**31 - 1

@@ -147,10 +147,10 @@ class KeyValue(Provider):
 
     def _hold(self, link: Link) -> _Holding:
         """The store that a link means, counted as needed once more."""
-        if (link.wit_namespace, link.wit_package) != contract.PACKAGE:
+        if (link.wit_namespace, link.wit_package) not in contract.PACKAGES:
             raise errors.InvalidRequest(
-                f"the provider serves {':'.join(contract.PACKAGE)}, "
-                f"not {link.wit_namespace}:{link.wit_package}"
+                f"the provider serves {' and '.join(':'.join(each) for each in contract.PACKAGES)},"
+                f" not {link.wit_namespace}:{link.wit_package}"
             )
         if unknown := settings.ignored(link.target_config, settings.LINK_KEYS):
             log.warning("link configuration keys ignored", source=link.source_id, keys=unknown)

@@ -976,7 +976,7 @@ async def test_a_configuration_that_a_link_cannot_follow_is_refused(
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"wit_namespace": "wasi", "wit_package": "http"}, "not wasi:http"),
+        ({"wit_namespace": "wasi", "wit_package": "cli"}, "not wasi:cli"),
         ({"wit_package": "keyvalue"}, "not wasmcloud:keyvalue"),
         ({"source_id": "echo", "target": "http"}, "is the source of its links"),
     ],

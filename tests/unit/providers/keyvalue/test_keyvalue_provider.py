@@ -150,7 +150,7 @@ async def test_calls_over_a_refused_link_fail_with_its_refusal(provider: KeyValu
 
 
 async def test_a_link_of_another_contract_is_refused(provider: KeyValue) -> None:
-    with pytest.raises(errors.InvalidRequest, match="serves wasmcloud:keyvalue, not wasmcloud:sql"):
+    with pytest.raises(errors.InvalidRequest, match="and wasi:keyvalue, not wasmcloud:sql"):
         await provider.put_link(link(package="sql"))
 
 

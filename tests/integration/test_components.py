@@ -1,0 +1,241 @@
+"""Components on real hosts: served over HTTP, and calling each other across hosts."""
+
+import asyncio
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from host.engine.reuse import INSTANCES, USES
+from lattice import errors
+from lattice.wire import codec
+from tests.support import command_line, components
+from tests.support.cluster import Cluster, Gate, LocalHost
+from tests.support.eventually import eventually
+from tests.support.wat import assemble
+
+
+async def serving(cluster: Cluster, *, handler_on: LocalHost, server_on: LocalHost) -> str:
+    """Start the handler and an HTTP server that is linked to it; gives its URL."""
+    port = command_line.free_port()
+    await cluster.start_actor("site", wasm=components.guest("http_handler"), on=handler_on)
+    await cluster.start_provider("http", "lattice+builtin://http-server", on=server_on)
+    await cluster.control.put_config("where", {"address": f"127.0.0.1:{port}"})
+    await cluster.link(
+        "http", "site", "wasi:http", interfaces=["incoming-handler"], source_config=["where"]
+    )
+    await eventually(lambda: is_listening(port))
+    return f"http://127.0.0.1:{port}"
+
+
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("distance", ["on the same host", "across hosts"])
+async def test_a_component_serves_http_requests_as_they_came(
+    cluster: Cluster, distance: str
+) -> None:
+    alpha, beta = await cluster.start_hosts(2)
+    url = await serving(
+        cluster, handler_on=alpha, server_on=alpha if distance == "on the same host" else beta
+    )
+    async with httpx.AsyncClient(base_url=url) as client:
+        hello = await client.get("/hello")
+        assert hello.text == "hello from a component\n"
+
+        body = bytes(range(256)) * 256
+        echo = await client.post("/echo", content=body, headers={"content-type": "image/png"})
+        assert (echo.content, echo.headers["content-type"]) == (body, "image/png")
+
+        described = await client.request("POST", "/describe?a=b%20c")
+        authority = url.removeprefix("http://")
+        assert described.status_code == 201
+        assert described.headers["x-lattice"] == "yes"
+        assert described.text == f'POST /describe?a=b%20c Some(Scheme::Http) Some("{authority}")'
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/never", "never set its response"),
+        ("/too-much", "its content-length is 5"),
+        ("/panic", "unreachable"),
+    ],
+)
+async def test_a_handler_that_fails_is_a_problem_of_its_request_alone(
+    cluster: Cluster, path: str, said: str
+) -> None:
+    (host,) = await cluster.start_hosts(1)
+    url = await serving(cluster, handler_on=host, server_on=host)
+    async with httpx.AsyncClient(base_url=url) as client:
+        failed = await client.get(path)
+        assert failed.status_code >= 500
+        assert said in failed.text
+        assert (await client.get("/hello")).status_code == 200
+
+
+async def test_components_call_each_other_across_hosts_by_their_own_interface(
+    cluster: Cluster,
+) -> None:
+    alpha, beta = await cluster.start_hosts(2)
+    await cluster.start_actor("caller", wasm=components.CALLER, on=alpha)
+    await cluster.start_actor("doubler", wasm=components.DOUBLER, on=beta)
+    with pytest.raises(errors.ActorError, match="no_link"):
+        await cluster.call("caller", "more.quadruple", codec.pack([5]))
+
+    await cluster.link("caller", "doubler", "acme:math", interfaces=["ops"])
+
+    answer = await cluster.call("caller", "more.quadruple", codec.pack([5]))
+    assert codec.unpack(answer) == 20
+    with pytest.raises(errors.ActorError, match="actor_trapped"):
+        await cluster.call("caller", "more.quadruple", codec.pack([13]))
+
+
+async def test_a_component_replaces_a_module_and_the_other_way_round(cluster: Cluster) -> None:
+    (host,) = await cluster.start_hosts(1)
+    await cluster.start_actor("shifting", wasm=components.DOUBLER, on=host)
+    assert codec.unpack(await cluster.call("shifting", "ops.double", codec.pack([4]))) == 8
+    module = await cluster.upload("echo")
+    await cluster.scale("shifting", on=host, component_ref=module, count=10, allow_update=True)
+    assert await cluster.call("shifting", "Test.Run", b"hi") == b"hi"
+
+
+async def test_a_component_that_can_not_run_fails_to_start_saying_why(cluster: Cluster) -> None:
+    (host,) = await cluster.start_hosts(1)
+    newer = assemble("""
+      (component
+        (import "acme:new/age" (instance (export "f" (func (param "x" (stream u8))))))
+        (core module $main (func (export "run")))
+        (core instance $main (instantiate $main))
+        (func (export "run") (canon lift (core func $main "run"))))
+    """)
+    event = await cluster.scale(
+        "newer", on=host, component_ref=await cluster.upload("newer", newer), count=1
+    )
+    assert event.name == "component_scale_failed"
+    assert "only WASI 0.2 is supported" in event.data["error"]
+
+
+async def served(cluster: Cluster, **fields: Any) -> Any:
+    """Which call of its instance this one was."""
+    return codec.unpack(await cluster.call("keeps", "count", **fields))
+
+
+async def test_a_call_brings_evicted_code_back(cluster: Cluster) -> None:
+    (host,) = await cluster.start_hosts(1)
+    await cluster.start_actor("keeps", wasm=components.KEEPS, on=host)
+    actor = host.host._actors.get("keeps")
+    assert actor is not None
+    assert host.host._engine.evict(actor._module)
+    assert host.engine.modules_loaded == 0
+
+    assert await served(cluster) == 1
+    assert (host.engine.modules_loaded, host.engine.evicted, host.engine.reloaded) == (1, 1, 1)
+
+
+async def test_instances_of_a_component_are_kept_where_its_annotations_say_so(
+    cluster: Cluster,
+) -> None:
+    (host,) = await cluster.start_hosts(1)
+    annotations = {INSTANCES: "reuse", USES: "3"}
+    await cluster.start_actor("keeps", wasm=components.KEEPS, on=host, annotations=annotations)
+    assert [await served(cluster) for _ in range(5)] == [1, 2, 3, 1, 2]
+    with pytest.raises(errors.ActorTrapped):
+        await cluster.call("keeps", "trap")
+    assert await served(cluster) == 1
+
+
+async def test_a_call_with_a_key_is_executed_once(cluster: Cluster) -> None:
+    (host,) = await cluster.start_hosts(1)
+    annotations = {INSTANCES: "reuse"}
+    await cluster.start_actor("keeps", wasm=components.KEEPS, on=host, annotations=annotations)
+    assert await served(cluster, key="order-7") == 1
+    assert await served(cluster, key="order-7") == 1
+    assert await served(cluster) == 2
+
+
+async def test_a_cancelled_call_unwinds_the_component_on_its_host(cluster: Cluster) -> None:
+    (host,) = await cluster.start_hosts(1)
+    gate = Gate()
+    await cluster.serve("gate", gate)
+    await cluster.start_actor("first", wasm=components.CALLER, on=host)
+    await cluster.link("first", "gate", "acme:math", interfaces=["ops"])
+    call = asyncio.create_task(cluster.call("first", "more.quadruple", codec.pack([5])))
+    await eventually(lambda: gate.waiting == 1)
+
+    call.cancel()
+
+    await eventually(lambda: gate.waiting == 0)
+    await eventually(lambda: host.engine.instances == 0)
+
+
+async def user(cluster: Cluster, **command: Any) -> LocalHost:
+    """Start a component that uses each capability, and a key-value store."""
+    alpha, beta = await cluster.start_hosts(2)
+    await cluster.control.put_config("in-memory", {"backend": "memory"})
+    await cluster.control.put_config("paint", {"colour": "red", "shade": "dark"})
+    await cluster.start_provider("kv", "lattice+builtin://keyvalue", on=beta, config=["in-memory"])
+    await cluster.start_actor("user", wasm=components.guest("capabilities"), on=alpha, **command)
+    return alpha
+
+
+async def exercise(cluster: Cluster, what: str) -> Any:
+    return codec.unpack(await cluster.call("user", "exercise", codec.pack([what])))
+
+
+KEYVALUE = {
+    "store": 'false Some("välue") None',
+    "store default": 'false Some("välue") None',
+    "increment 5": "5",
+    "batch": '[Some(("a", [49])), None] [None, None]',
+    "batch2": '[("a", Some([49])), ("none", None)]',
+}
+
+
+@pytest.mark.parametrize(("what", "outcome"), KEYVALUE.items(), ids=KEYVALUE.keys())
+async def test_a_component_keeps_values_over_its_link(
+    cluster: Cluster, what: str, outcome: str
+) -> None:
+    await user(cluster)
+    await cluster.link("user", "kv", "wasi:keyvalue")
+    assert await exercise(cluster, what) == {"ok": outcome}
+
+
+async def test_without_a_link_there_is_no_store(cluster: Cluster) -> None:
+    await user(cluster)
+    assert await exercise(cluster, "store") == {"err": "Error::NoSuchStore"}
+    assert await exercise(cluster, "store a/b") == {"err": "Error::NoSuchStore"}
+
+
+@pytest.mark.parametrize("how", ["store cold", "link cold"])
+async def test_a_bucket_or_a_component_can_name_the_link(cluster: Cluster, how: str) -> None:
+    await user(cluster)
+    await cluster.link("user", "kv", "wasi:keyvalue", name="cold")
+    assert await exercise(cluster, "store") == {"err": "Error::NoSuchStore"}
+    assert await exercise(cluster, how) == {"ok": KEYVALUE["store"]}
+
+
+async def test_what_the_store_can_not_do_is_an_error_that_says_so(cluster: Cluster) -> None:
+    await user(cluster)
+    await cluster.link("user", "kv", "wasi:keyvalue")
+    for what, said in (
+        ("binary", "the store keeps text"),
+        ("keys", "can't list its keys"),
+        ("increment 4294967296", "more than the key-value store can add"),
+    ):
+        outcome = await exercise(cluster, what)
+        assert said in outcome["err"]
+
+
+async def test_a_component_reads_its_configuration(cluster: Cluster) -> None:
+    await user(cluster, config=["paint"])
+    everything = '[("colour", "red"), ("shade", "dark")]'
+    assert await exercise(cluster, "config") == {
+        "ok": f'Some("red") None {everything} {everything}'
+    }
