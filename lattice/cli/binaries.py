@@ -33,6 +33,9 @@ HOST_PACKAGES = frozenset(
 
 HOST_CONTRACTS = "wasmcloud:builtin"
 
+CALLING_CONTRACTS = frozenset({"wasmcloud:httpserver"})
+"""Contracts whose provider calls the actor, and never the other way round."""
+
 TYPES_ONLY = "types"
 """An interface of this name has only types, which come with those that use them."""
 
@@ -76,6 +79,8 @@ class Needed:
     package: str
     interfaces: tuple[str, ...]
     """Empty for all of the package, and where it is not known which."""
+    is_target: bool = False
+    """Whether the link leads to it, from whoever calls what it serves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +93,8 @@ class Binary:
     custom: tuple[tuple[str, int], ...]
     """Custom sections, by name and size in bytes."""
     needs: tuple[Needed, ...]
-    """Of a component what it imports; of a waPC module which contracts its data mentions."""
+    """Of a component what it imports and exports; of a waPC module which contracts its data
+    mentions."""
 
 
 def read(wasm: bytes) -> Binary:
@@ -102,20 +108,22 @@ def read(wasm: bytes) -> Binary:
     return _module(wasm)
 
 
-def component_needs(imports: Iterable[Name]) -> tuple[Needed, ...]:
-    """The links that a component's imports ask for, by package."""
+def component_needs(imports: Iterable[Name], exports: Iterable[Name]) -> tuple[Needed, ...]:
+    """The links that a component's imports ask for, and those by which it is called, by package."""
+    return (*_by_package(imports, is_target=False), *_by_package(exports, is_target=True))
+
+
+def _by_package(names: Iterable[Name], *, is_target: bool) -> Iterator[Needed]:
     wanted: dict[tuple[str, str], set[str]] = {}
-    for imported in imports:
-        package, _, interface = _VERSION.sub("", imported.name).partition("/")
+    for each in names:
+        package, _, interface = _VERSION.sub("", each.name).partition("/")
         namespace, colon, name = package.partition(":")
-        if imported.kind != "instance" or not colon or package in HOST_PACKAGES:
+        if each.kind != "instance" or not colon or package in HOST_PACKAGES:
             continue
         if interface != TYPES_ONLY:
             wanted.setdefault((namespace, name), set()).add(interface)
-    return tuple(
-        Needed(namespace, name, tuple(sorted(interfaces)))
-        for (namespace, name), interfaces in sorted(wanted.items())
-    )
+    for (namespace, name), interfaces in sorted(wanted.items()):
+        yield Needed(namespace, name, tuple(sorted(interfaces)), is_target=is_target)
 
 
 def contract_needs(contracts: Iterable[str]) -> tuple[Needed, ...]:
@@ -124,7 +132,8 @@ def contract_needs(contracts: Iterable[str]) -> tuple[Needed, ...]:
     for contract in sorted({contract.partition("/")[0] for contract in contracts}):
         namespace, _, package = contract.partition(":")
         if not contract.startswith(HOST_CONTRACTS) and package:
-            found.append(Needed(namespace, package, ()))
+            is_target = contract in CALLING_CONTRACTS
+            found.append(Needed(namespace, package, (), is_target=is_target))
     return tuple(found)
 
 
@@ -174,7 +183,7 @@ def _component(wasm: bytes) -> Binary:
         imports=tuple(imports),
         exports=tuple(exports),
         custom=_custom(wasm),
-        needs=component_needs(imports),
+        needs=component_needs(imports, exports),
     )
 
 

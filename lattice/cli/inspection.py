@@ -99,8 +99,9 @@ async def inspect(
     """Show what a module, a component or a provider archive says of itself.
 
     Its size, digest and ABI; what it imports and exports; who signed it and whether that is so; and
-    the links that it will need: of a component that follows from its imports, of a waPC module from
-    the contracts in its claims or, when there are none, those that its data mentions.
+    the links that it will need: of a component those follow from its imports and exports, of a waPC
+    module from the contracts in its claims or, when there are none, those that its data mentions.
+    ID is what it will be started as; TARGET is what it calls, and SOURCE what calls it.
     """
     if (path := references.local_file(target)) is not None:
         inspected = look(target, references.read(path, bytes_max=limits.PROVIDER_BYTES_MAX))
@@ -204,6 +205,7 @@ def fields(inspected: Inspected) -> dict[str, Any]:
                 "wit_namespace": needed.namespace,
                 "wit_package": needed.package,
                 "interfaces": list(needed.interfaces),
+                "role": "target" if needed.is_target else "source",
             }
             for needed in inspected.needs
         ],
@@ -265,7 +267,8 @@ def _needs_text(inspected: Inspected) -> list[RenderableType]:
         options = "".join(
             f" --interface {interface}" for interface in needed.interfaces if interface
         )
-        lines.append(f"  lattice link put ID TARGET {needed.namespace} {needed.package}{options}")
+        ends = "SOURCE ID" if needed.is_target else "ID TARGET"
+        lines.append(f"  lattice link put {ends} {needed.namespace} {needed.package}{options}")
     return [output.visible(line) for line in lines]
 
 

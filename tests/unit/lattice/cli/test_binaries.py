@@ -55,6 +55,24 @@ def test_a_component_needs_links_for_what_no_host_answers_itself() -> None:
     )
 
 
+HANDLER = """
+(component
+  (instance $nothing)
+  (export "wasi:http/incoming-handler@0.2.1" (instance $nothing))
+  (export "acme:shop/orders@1.0.0" (instance $nothing))
+  (export "acme:shop/types@1.0.0" (instance $nothing))
+  (export "wasi:cli/run@0.2.1" (instance $nothing))
+)
+"""
+
+
+def test_a_component_is_called_by_links_for_what_it_exports() -> None:
+    assert binaries.read(wat.assemble(HANDLER)).needs == (
+        Needed("acme", "shop", ("orders",), is_target=True),
+        Needed("wasi", "http", ("incoming-handler",), is_target=True),
+    )
+
+
 def test_a_module_shows_its_imports_and_exports() -> None:
     read = binaries.read(wat.assemble(MODULE))
 
@@ -92,6 +110,12 @@ def test_an_actor_needs_links_for_the_contracts_that_its_data_mentions() -> None
     """
 
     assert binaries.read(wat.assemble(module)).needs == (Needed("wasmcloud", "keyvalue", ()),)
+
+
+def test_the_http_server_calls_an_actor_by_its_link() -> None:
+    assert binaries.contract_needs(["wasmcloud:httpserver"]) == (
+        Needed("wasmcloud", "httpserver", (), is_target=True),
+    )
 
 
 def test_custom_sections_are_named_with_their_size() -> None:

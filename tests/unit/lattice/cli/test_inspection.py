@@ -13,7 +13,7 @@ from lattice.identity import claims as identity
 from lattice.identity import keys
 from lattice.identity.claims import Claims
 from lattice.identity.keys import Kind
-from tests.support import wat
+from tests.support import components, wat
 
 
 def signed(wasm: bytes) -> bytes:
@@ -37,6 +37,25 @@ def test_a_file_is_shown_in_text_and_in_json(tmp_path: Path) -> None:
     assert shown["digest"] == f"sha256:{hashlib.sha256(wat.actor('echo')).hexdigest()}"
     assert shown["signed"] is False
     assert {"name": "__guest_call", "kind": "func"} in shown["exports"]
+
+
+def test_the_links_of_a_component_are_shown_as_they_are_put() -> None:
+    handler = inspection.look("site", components.guest("http_handler"))
+    user = inspection.look("user", components.guest("capabilities"))
+
+    assert [line for line in map(str, inspection.text(handler)) if "link put" in line] == [
+        "  lattice link put SOURCE ID wasi http --interface incoming-handler"
+    ]
+    assert inspection.fields(handler)["needs_links"] == [
+        {
+            "wit_namespace": "wasi",
+            "wit_package": "http",
+            "interfaces": ["incoming-handler"],
+            "role": "target",
+        }
+    ]
+    (line,) = (line for line in map(str, inspection.text(user)) if "link put" in line)
+    assert "ID TARGET wasi keyvalue --interface atomics --interface batch --interface store" in line
 
 
 def test_who_signed_it_is_shown(tmp_path: Path) -> None:
