@@ -163,9 +163,9 @@ class ComponentExecution(Execution):
         entry, base, slot = self._entry, self._guest.base, self._guest.slot
         assert entry is not None
         signature, context = entry.signature, slot.context
-        index = self._code.native.indexes[entry.name]
-        found = component_ffi.get_function(base + _INSTANCE, context, index, base + _FUNCTION)
-        assert found, "the index is of this very component"
+        place = self._code.native.indexes[entry.name]
+        found = component_ffi.get_function(base + _INSTANCE, context, place, base + _FUNCTION)
+        assert found, "the place is in this very component"
         slot.phase = 1
         self._guest.memory_bytes_min = self._code.memory_bytes_min
         count = len(self._values)
