@@ -338,10 +338,54 @@ HTTP_KEEP_ALIVE_S = 30.0
 HTTP_STOP_S = 2.0
 """How long a stopping HTTP provider lets running requests end; its host kills it soon after."""
 
+HTTP_CLIENT_CONNECT_TIMEOUT_S = 5.0
+"""From asking for a host's addresses until a connection to it is ready, TLS included."""
+
+HTTP_CLIENT_FIRST_BYTE_TIMEOUT_S = 60.0
+"""From the end of an outgoing request until its response begins; the call's deadline may be
+earlier."""
+
+HTTP_CLIENT_BETWEEN_BYTES_TIMEOUT_S = 30.0
+"""How long a server may send nothing of a response, or take nothing of a request."""
+
+HTTP_CLIENT_REQUESTS_MAX = 100
+"""Outgoing requests of one link at a time, unless it says otherwise: each holds a connection."""
+
+HTTP_CLIENT_IDLE_CONNECTIONS_MAX = 32
+"""Connections that one link keeps for requests to come."""
+
+HTTP_CLIENT_IDLE_S = 15.0
+"""How long it keeps them; longer than a burst pauses, shorter than servers wait."""
+
+HTTP_CLIENT_CONNECTION_AGE_S = 300.0
+"""A connection that is older is not used again: its host's name may mean another address by now."""
+
+HTTP_CLIENT_CONNECTIONS_MAX = 4_000
+"""Connections of one HTTP client provider: each is an open file of a process that may be a host."""
+
+HTTP_CLIENT_REDIRECTS_MAX = 10
+"""Redirects followed for one request of ``wasmcloud:httpclient`` unless its link says otherwise."""
+
+HTTP_CLIENT_BODIES_BYTES_MAX = 256 * MIB
+"""Bodies that one HTTP client provider holds at a time, of requests and responses."""
+
+HTTP_CLIENT_PATH_BYTES_MAX = 16 * KIB
+"""Longest path with query of an outgoing request: twice what most servers take."""
+
+HTTP_CLIENT_ADDRESSES_MAX = 8
+"""Addresses of one host that are tried; a name that has more of them is served by any of these."""
+
+HTTP_CLIENT_LOOKUPS_MAX = 16
+"""Threads that one HTTP client provider has to look names up: the system's own resolver blocks."""
+
+HTTP_CLIENT_INTERIM_MAX = 16
+"""Interim responses (``103 Early Hints``) before the response proper: beyond that it is a game."""
+
 assert INLINE_PAYLOAD_BYTES + ENVELOPE_BYTES_MARGIN <= MIB, "an envelope must fit NATS's default"
 assert CALL_TIMEOUT_S < CALL_TIMEOUT_S_MAX < PAYLOAD_TTL_S
 assert CALL_TIMEOUT_S_MAX + IDEMPOTENCY_GRACE_S < IDEMPOTENCY_TTL_S < PAYLOAD_TTL_S
 assert CPU_TIME_S <= CALL_TIMEOUT_S
 assert HTTP_BODY_BYTES <= HTTP_BODY_BYTES_MAX
 assert MODULE_BYTES_MAX <= PROVIDER_BYTES_MAX < ARTEFACT_CACHE_BYTES
+assert HTTP_CLIENT_IDLE_S < HTTP_CLIENT_CONNECTION_AGE_S
 assert HTTP_STOP_S < PROVIDER_STOP_TIMEOUT_S
