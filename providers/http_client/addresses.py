@@ -105,6 +105,8 @@ def stands_for(address: Address) -> Iterator[Address]:
 def _carried(address: IPv6Address) -> Iterator[IPv4Address]:
     number = int(address)
     low = number & 0xFFFF_FFFF
+    if address.is_loopback or address.is_unspecified:
+        return
     if any(address in network for network in (_NAT64, _LOCAL_NAT64, _TRANSLATED, _COMPATIBLE)):
         yield IPv4Address(low)
     elif address in _SIX_TO_FOUR:

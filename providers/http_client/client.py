@@ -59,8 +59,14 @@ class Client:
     """One link's way out."""
 
     def __init__(
-        self, settings: Settings, *, tls: ssl.SSLContext, resolver: Resolver, budget: Budget
+        self,
+        settings: Settings,
+        *,
+        tls: ssl.SSLContext | None,
+        resolver: Resolver,
+        budget: Budget,
     ) -> None:
+        """``tls`` may be missing where no rule is for ``https``."""
         self.settings = settings
         self._tls = tls
         self._resolver = resolver
@@ -197,6 +203,8 @@ class Client:
 
     async def _connect_to(self, target: Target, address: Address, timeout_s: float) -> Connection:
         budget = self._budget
+        is_secure = target.scheme == "https"
+        assert self._tls is not None or not is_secure, "no rule allows what there is no TLS for"
         if budget.connections >= budget.connections_max and not self._pool.drop_oldest():
             raise Failure(
                 "connection-limit-reached",
@@ -212,7 +220,7 @@ class Client:
                 return await connection.connect(
                     target,
                     address,
-                    tls=self._tls if target.scheme == "https" else None,
+                    tls=self._tls if is_secure else None,
                     on_close=note_close,
                 )
         except TimeoutError:

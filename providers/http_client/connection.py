@@ -6,6 +6,7 @@ TLS, to find and to check the certificate. Bodies are passed on as they come, in
 
 import asyncio
 import errno
+import itertools
 import socket
 import ssl
 from collections.abc import Callable
@@ -27,9 +28,17 @@ PIECE_BYTES = 64 * limits.KIB
 BUFFER_BYTES = 256 * limits.KIB
 """What may have arrived and not been parsed yet; then the server has to wait."""
 
-FRAMING_BYTES_MAX = limits.MIB
-"""What a response may take on the wire beside twice its body: chunks of a byte or two are an
-attack on the parser."""
+PARTS_MAX = 10_000
+"""Parts that the body of a response may come in, and one more for each ``PART_BYTES`` of it: each
+costs the parser as much as a large one, and a body in chunks of a byte would be an attack."""
+
+PART_BYTES = 256
+
+PARTS_PER_TURN = 64
+"""After so many parts of a body the rest of the process has its turn: some milliseconds."""
+
+
+_U64_MAX = 2**64 - 1
 
 
 class Stale(Exception):
@@ -59,6 +68,8 @@ class _Wire(asyncio.Protocol):
         self._error: Exception | None = None
         self._changed: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport
+        self.is_expected = False
+        """Whether anything may come: what comes unasked would answer a later request."""
         self.is_made = False
         """Whether there ever was a connection: then its end is told."""
 
@@ -68,6 +79,9 @@ class _Wire(asyncio.Protocol):
         self.is_made = True
 
     def data_received(self, data: bytes) -> None:
+        if not self.is_expected:
+            self._transport.abort()
+            return
         self._arrived += data
         if len(self._arrived) > BUFFER_BYTES and not self._is_held_up:
             self._is_held_up = True
@@ -189,6 +203,7 @@ class Connection:
         """
         self._exchanges += 1
         self._received_bytes = 0
+        self._wire.is_expected = True
         try:
             is_sent = await self._send(request, bounds)
             response = await self._receive(request, bounds)
@@ -198,6 +213,7 @@ class Connection:
         # What follows a response unasked would be taken for the answer to the next request.
         if is_sent and is_over and not self._http.trailing_data[0]:
             self._http.start_next_cycle()
+            self._wire.is_expected = False
         return response
 
     async def _send(self, request: Request, bounds: Bounds) -> bool:
@@ -222,14 +238,16 @@ class Connection:
             _check_length(headers, bounds)
         body = bytearray()
         trailers: Headers = []
-        while True:
+        for part in itertools.count(1):
+            if part % PARTS_PER_TURN == 0:
+                await asyncio.sleep(0)
             event = await self._event(bounds, bounds.between_bytes_timeout_s)
             match event:
                 case h11.Data():
                     _check_size(len(body) + len(event.data), bounds)
                     _hold(len(event.data), bounds)
                     body += event.data
-                    self._check_framing(len(body))
+                    _check_parts(part, len(body))
                 case h11.EndOfMessage():
                     trailers = messages.received(event.headers)
                     break
@@ -272,18 +290,8 @@ class Connection:
                 raise self._silence(bounds) from None
             if not data and not self._received_bytes:
                 raise self._closed()
-            if self._received_bytes:
-                # What is there already is parsed without waiting: others have their turn here.
-                await asyncio.sleep(0)
             self._received_bytes += len(data)
             self._http.receive_data(data)
-
-    def _check_framing(self, body_bytes: int) -> None:
-        if self._received_bytes > 2 * body_bytes + FRAMING_BYTES_MAX:
-            raise Failure(
-                "HTTP-protocol-error",
-                f"the response took {self._received_bytes} bytes for {body_bytes} of body",
-            )
 
     def _silence(self, bounds: Bounds) -> Failure:
         if not self._received_bytes:
@@ -405,7 +413,14 @@ def _check_size(size_bytes: int, bounds: Bounds) -> None:
             "HTTP-response-body-size",
             f"the response's body is at least {size_bytes} bytes, over the limit of"
             f" {bounds.response_bytes_max}; max_response_body_bytes of the link can raise it",
-            size_bytes,
+            min(size_bytes, _U64_MAX),
+        )
+
+
+def _check_parts(parts: int, body_bytes: int) -> None:
+    if parts > PARTS_MAX + body_bytes // PART_BYTES:
+        raise Failure(
+            "HTTP-protocol-error", f"the response came in {parts} parts for {body_bytes} bytes"
         )
 
 

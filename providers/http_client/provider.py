@@ -135,8 +135,7 @@ class HttpClient(Provider):
         assert self._resolver is not None
         return Client(
             found,
-            # Reading certificates takes a while, and comes from a disk.
-            tls=await asyncio.to_thread(_tls, found.trust),
+            tls=await _trusting(found),
             resolver=self._resolver,
             budget=self._budget,
         )
@@ -184,6 +183,17 @@ def _answer_by(deadline: float) -> float:
 def _close(client: Client | errors.LatticeError | None) -> None:
     if isinstance(client, Client):
         client.close()
+
+
+async def _trusting(found: Settings) -> ssl.SSLContext | None:
+    """
+    Raises:
+        InvalidRequest: as ``_tls``.
+    """
+    if found.trust.ca_file is None and not found.rules.allow_tls:
+        return None
+    # Reading certificates takes a while, and comes from a disk.
+    return await asyncio.to_thread(_tls, found.trust)
 
 
 def _tls(trust: Trust) -> ssl.SSLContext:

@@ -84,6 +84,11 @@ class Rules:
 
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def allow_tls(self) -> bool:
+        """Whether any of them is for ``https``."""
+        return any("https" in rule.schemes for rule in self.rules)
+
     def refusal(self, target: Target) -> str | None:
         """Say why a request may not go to a target; None if it may."""
         if any(rule.fits(target) for rule in self.rules):
