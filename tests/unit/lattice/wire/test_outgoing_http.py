@@ -65,7 +65,7 @@ def test_durations_are_nanoseconds_on_the_wire() -> None:
 
 @pytest.mark.parametrize("duration", [-1, 2**64 - 1 + 1e9, 0.5, "1", True, []])
 def test_a_duration_is_a_number_of_nanoseconds(duration: Any) -> None:
-    with pytest.raises(errors.InvalidRequest, match="connect-timeout .* nanoseconds"):
+    with pytest.raises(errors.InvalidRequest, match=r"connect-timeout .* nanoseconds"):
         http.unpack_outgoing_request(msgpack.packb([{"connect-timeout": duration}]))
 
 
