@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import h11
 
@@ -36,7 +37,6 @@ PART_BYTES = 256
 
 PARTS_PER_TURN = 64
 """After so many parts of a body the rest of the process has its turn: some milliseconds."""
-
 
 _U64_MAX = 2**64 - 1
 
@@ -74,8 +74,8 @@ class _Wire(asyncio.Protocol):
         """Whether there ever was a connection: then its end is told."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Those of uvloop are transports in all but ancestry.
+        self._transport = cast(asyncio.Transport, transport)
         self.is_made = True
 
     def data_received(self, data: bytes) -> None:

@@ -30,6 +30,8 @@ from tests.support.origin import (
     writes,
 )
 
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+
 LOOPBACK = "http://127.0.0.1:*"
 LOOPBACK_TLS = "https://127.0.0.1:*"
 
