@@ -506,6 +506,22 @@ async def test_a_server_without_tls_is_told_from_one_with_it(client: Client) -> 
         await refused(client.get(f"https://127.0.0.1:{port}/"), "TLS-protocol-error")
 
 
+async def test_a_server_that_refuses_our_tls_says_why(client: Client) -> None:
+    async def alert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        # A fatal handshake_failure, in a record of its own.
+        writer.write(b"\x15\x03\x03\x00\x02\x02\x28")
+        await reader.read()
+        writer.transport.abort()
+
+    await client.relink(allow=LOOPBACK_TLS)
+    async with await asyncio.start_server(alert, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await refused(
+            client.get(f"https://127.0.0.1:{port}/"), "TLS-alert-received", "HANDSHAKE_FAILURE"
+        )
+
+
 async def test_a_handshake_that_is_never_answered_ends_with_the_time_to_connect(
     client: Client, origin: Origin
 ) -> None:
