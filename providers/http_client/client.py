@@ -23,6 +23,8 @@ from providers.http_client.resolver import Resolver
 from providers.http_client.settings import Settings
 from providers.http_client.targets import Target
 
+NO_OPTIONS = Options()
+
 
 @dataclass(slots=True)
 class Budget:
@@ -80,7 +82,7 @@ class Client:
         *,
         deadline: float,
         redirects_max: int = 0,
-        options: Options | None = None,
+        options: Options = NO_OPTIONS,
     ) -> Response:
         """Send a request and receive its response, whole; with redirects, the last of them.
 
@@ -105,8 +107,9 @@ class Client:
                         f" room for {self._budget.bodies_bytes_max}",
                     )
                 async with asyncio.timeout_at(deadline):
-                    bounds = self._bounds(options or Options(), hold)
-                    return await self._follow(request, bounds, options, redirects_max)
+                    return await self._follow(
+                        request, self._bounds(options, hold), options, redirects_max
+                    )
         except TimeoutError:
             raise Failure(
                 "HTTP-response-timeout",
@@ -118,10 +121,6 @@ class Client:
     def close(self) -> None:
         """Close what is idle; what runs may end, and is closed then."""
         self._pool.close()
-
-    @property
-    def connections_idle(self) -> int:
-        return len(self._pool)
 
     def _bounds(self, options: Options, hold: Callable[[int], bool]) -> Bounds:
         settings = self.settings
@@ -137,11 +136,9 @@ class Client:
         )
 
     async def _follow(
-        self, request: Request, bounds: Bounds, options: Options | None, redirects_max: int
+        self, request: Request, bounds: Bounds, options: Options, redirects_max: int
     ) -> Response:
-        connect_timeout_s = _shorter(
-            self.settings.connect_timeout_s, options.connect_timeout_s if options else None
-        )
+        connect_timeout_s = _shorter(self.settings.connect_timeout_s, options.connect_timeout_s)
         request = messages.checked(request, body_bytes_max=self.settings.request_bytes_max)
         redirected = 0
         while True:

@@ -28,9 +28,6 @@ class Pool:
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    def __len__(self) -> int:
-        return len(self._idle)
-
     def take(self, target: Target) -> Connection | None:
         """A connection to the target that is open still, or None."""
         for place in reversed(range(len(self._idle))):
