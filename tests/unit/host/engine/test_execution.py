@@ -255,12 +255,15 @@ async def test_the_loop_answers_while_guests_keep_every_worker_busy(
     assert answered > 2 * engine.statistics().offloaded / len(hogs)
 
 
-async def test_more_hogs_than_workers_share_them_fairly(load: Load) -> None:
+async def test_more_hogs_than_workers_share_them_fairly(load: Load, engine: Engine) -> None:
     spin = await load("spin")
-    hogs = [execution(spin, timeout_s=1.0) for _ in range(12)]
-    outcomes = await asyncio.gather(*(run(hog) for hog in hogs), return_exceptions=True)
+    hogs = [execution(spin, timeout_s=50.0) for _ in range(12)]
+    running = [asyncio.create_task(run(hog)) for hog in hogs]
+    await until(lambda: engine.statistics().offloaded >= 6 * len(hogs))
+    for each in running:
+        each.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
-    assert {type(outcome) for outcome in outcomes} == {errors.DeadlineExceeded}
     used_us = [hog.usage.cpu_us for hog in hogs]
     assert min(used_us) > sum(used_us) / len(used_us) / 10, used_us
 
