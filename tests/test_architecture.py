@@ -59,6 +59,8 @@ MAY_IMPORT = {
 # One third-party library, one home, or as few as can be.
 HOMES = {
     "h11": "providers.http_client.connection",
+    "aiobotocore": "providers.blobstore.stores.s3",
+    "botocore": "providers.blobstore.stores.s3",
     "httpx": "lattice.registry.client",
     "httptools": "providers.http_server.listener lattice.cli.http_load",
     "msgpack": "lattice.wire",

@@ -8,6 +8,7 @@ from lattice.bus.account import Account, AccountFacts, ServerFacts, StreamFacts,
 from lattice.bus.buckets import Bucket, Entry
 from lattice.bus.client import OUTGOING_BYTES_MAX
 from lattice.bus.connection import Bus, BusStatistics, Message, NatsSettings, Subscription
+from lattice.bus.containers import Containers, ObjectWriter, StoredObject
 from lattice.bus.objects import ObjectStore
 
 __all__ = [
@@ -17,11 +18,14 @@ __all__ = [
     "Bucket",
     "Bus",
     "BusStatistics",
+    "Containers",
     "Entry",
     "Message",
     "NatsSettings",
     "ObjectStore",
+    "ObjectWriter",
     "ServerFacts",
+    "StoredObject",
     "StreamFacts",
     "Subscription",
     "Usage",

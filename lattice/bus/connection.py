@@ -43,6 +43,7 @@ from lattice.bus.client import (
     SUBSCRIPTION_MESSAGES_MAX,
     StrictClient,
 )
+from lattice.bus.containers import Containers
 from lattice.bus.liveness import Fault, Liveness, Look
 from lattice.bus.objects import ObjectStore, open_objects
 
@@ -265,6 +266,10 @@ class Bus:
     def account(self) -> Account:
         """What JetStream says of itself."""
         return Account(self._jetstream)
+
+    def containers(self) -> Containers:
+        """Object stores whose objects are written and read in parts."""
+        return Containers(self._jetstream)
 
     @property
     def settings(self) -> NatsSettings:

@@ -1,0 +1,242 @@
+"""The operations of ``wasmcloud:blobstore``: one msgpack value in, one or none out.
+
+Source: ``blobstore.smithy`` of wasmCloud/interfaces, with its field names in msgpack; unknown
+fields are ignored. Media types and encodings of content are not kept.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lattice import errors, limits
+from lattice.wire import codec
+from providers.blobstore import bounds as sizes
+from providers.blobstore.blobs import Blobs
+from providers.blobstore.downloads import Downloads, encode_chunk
+from providers.blobstore.request import Request
+from providers.blobstore.stores import ObjectInfo
+from providers.sdk import Context, Link
+
+CHUNK_BYTES = 512 * limits.KIB
+"""A chunk whose size the actor leaves to us: the contract wants less than a megabyte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """What the operations work on."""
+
+    blobs: Blobs
+    link: Link
+    context: Context
+    downloads: Downloads
+
+
+async def execute(face: Face, operation: str, payload: bytes) -> bytes:
+    """Execute one operation and return its encoded result.
+
+    Raises:
+        InvalidRequest: a field is missing, of a wrong type or out of range.
+        LatticeError: what ``Blobs`` raises.
+    """
+    return await OPERATIONS[operation](face, codec.unpack_payload(payload) if payload else None)
+
+
+def _map(operation: str, payload: Any) -> Request:
+    if not isinstance(payload, dict):
+        raise errors.InvalidRequest(f"{operation}: payload must be a map of named fields")
+    return Request(operation, payload)
+
+
+def _sole(operation: str, payload: Any) -> Request:
+    return Request(operation, {"payload": payload})
+
+
+async def _create_container(face: Face, payload: Any) -> bytes:
+    await face.blobs.create_container(_sole("CreateContainer", payload).text("payload"))
+    return b""
+
+
+async def _container_exists(face: Face, payload: Any) -> bytes:
+    name = _sole("ContainerExists", payload).text("payload")
+    return codec.pack(await face.blobs.has_container(name))
+
+
+async def _get_container_info(face: Face, payload: Any) -> bytes:
+    name = _sole("GetContainerInfo", payload).text("payload")
+    created_at_s = await face.blobs.container_created_at_s(name)
+    return codec.pack({"containerId": name, "createdAt": _timestamp(created_at_s)})
+
+
+async def _list_containers(face: Face, _payload: Any) -> bytes:
+    return codec.pack([{"containerId": name} for name in await face.blobs.containers()])
+
+
+async def _remove_containers(face: Face, payload: Any) -> bytes:
+    names = _sole("RemoveContainers", payload).texts("payload")
+    _check_count(names, face)
+    return await _for_each(names, face.blobs.delete_container)
+
+
+async def _object_exists(face: Face, payload: Any) -> bytes:
+    request = _map("ObjectExists", payload)
+    return codec.pack(
+        await face.blobs.has_object(request.text("containerId"), request.text("objectId"))
+    )
+
+
+async def _get_object_info(face: Face, payload: Any) -> bytes:
+    request = _map("GetObjectInfo", payload)
+    container = request.text("containerId")
+    found = await face.blobs.info(container, request.text("objectId"))
+    return codec.pack(_metadata(container, found))
+
+
+async def _list_objects(face: Face, payload: Any) -> bytes:
+    request = _map("ListObjects", payload)
+    container = request.text("containerId")
+    cursor = request.text_or_none("continuation")
+    start = request.text_or_none("startWith") if cursor is None else None
+    last = request.text_or_none("endWith")
+    before = request.text_or_none("endBefore")
+    page = await face.blobs.objects(container, cursor, request.u32_or_none("maxItems"))
+    # The order is the backend's own, so a range of names is one of those that are on the page.
+    found = [
+        _metadata(container, each)
+        for each in page.objects
+        if (start is None or each.name >= start)
+        and (last is None or each.name <= last)
+        and (before is None or each.name < before)
+    ]
+    answer: dict[str, Any] = {"objects": found, "isLast": page.cursor is None}
+    if page.cursor is not None:
+        answer["continuation"] = page.cursor
+    return codec.pack(answer)
+
+
+async def _remove_objects(face: Face, payload: Any) -> bytes:
+    request = _map("RemoveObjects", payload)
+    container, names = request.text("containerId"), request.texts("objects")
+    _check_count(names, face)
+    return await _for_each(names, lambda name: face.blobs.delete(container, name))
+
+
+async def _put_object(face: Face, payload: Any) -> bytes:
+    chunk = _map("PutObject", payload).part("chunk")
+    container, name = chunk.text("containerId"), chunk.text("objectId")
+    data, offset = chunk.data("bytes"), chunk.u64("offset")
+    if offset:
+        raise errors.InvalidRequest(f"the first chunk begins at offset 0, not {offset}")
+    if chunk.flag("isLast"):
+        await face.blobs.write(container, name, data)
+        return codec.pack({})
+    upload_id = await face.blobs.begin(container, name)
+    await face.blobs.append(upload_id, 0, data)
+    return codec.pack({"streamId": upload_id})
+
+
+async def _put_chunk(face: Face, payload: Any) -> bytes:
+    request = _map("PutChunk", payload)
+    upload_id = request.text("streamId")
+    if request.flag("cancelAndRemove"):
+        await face.blobs.abort(upload_id)
+        return b""
+    chunk = request.part("chunk")
+    named = face.blobs.object(chunk.text("containerId"), chunk.text("objectId"))
+    if named != face.blobs.uploads.object_of(face.blobs.owner, upload_id):
+        raise errors.InvalidRequest(f"streamId is that of another object than {named.name!r}")
+    await face.blobs.append(upload_id, chunk.u64("offset"), chunk.data("bytes"))
+    if chunk.flag("isLast"):
+        await face.blobs.commit(upload_id)
+    return b""
+
+
+async def _get_object(face: Face, payload: Any) -> bytes:
+    request = _map("GetObject", payload)
+    container, name = request.text("containerId"), request.text("objectId")
+    start = request.u64_or_none("rangeStart") or 0
+    last = request.u64_or_none("rangeEnd")
+    chunk_bytes = request.u64_or_none("chunkSize") or CHUNK_BYTES
+    sizes.check_chunk("chunkSize", chunk_bytes, face.blobs.bounds)
+    if last is not None and last < start:
+        raise errors.InvalidRequest(f"rangeEnd {last} is before rangeStart {start}")
+    try:
+        first = await face.blobs.read(
+            container,
+            name,
+            start,
+            chunk_bytes if last is None else min(chunk_bytes, last + 1 - start),
+        )
+    except (errors.NotFound, errors.Conflict) as refusal:
+        return codec.pack({"success": False, "error": refusal.text, "contentLength": 0})
+    end = first.of.size if last is None else min(last + 1, first.of.size)
+    sent_to = start + len(first.data)
+    if sent_to < end:
+        face.downloads.check_room()
+        face.downloads.begin(
+            face.context,
+            face.link,
+            face.blobs,
+            container,
+            first.of,
+            start=sent_to,
+            end=end,
+            chunk_bytes=chunk_bytes,
+        )
+    return codec.pack(
+        {
+            "success": True,
+            "initialChunk": encode_chunk(container, name, first.data, start, sent_to >= end),
+            "contentLength": max(end - start, 0),
+        }
+    )
+
+
+def _check_count(names: list[str], face: Face) -> None:
+    most = face.blobs.bounds.page_objects_max
+    if len(names) > most:
+        raise errors.InvalidRequest(
+            f"{len(names)} names are over the limit of {most}",
+            detail={"count": len(names), "limit": most},
+        )
+
+
+async def _for_each(names: list[str], remove: Callable[[str], Awaitable[None]]) -> bytes:
+    """Go on with the others after one that can't be removed; the answer names only such."""
+    failed: list[dict[str, Any]] = []
+    for name in names:
+        try:
+            await remove(name)
+        except errors.LatticeError as error:
+            failed.append({"key": name, "success": False, "error": error.text})
+    return codec.pack(failed)
+
+
+def _metadata(container: str, found: ObjectInfo) -> dict[str, Any]:
+    return {
+        "objectId": found.name,
+        "containerId": container,
+        "size": found.size,
+        "lastModified": _timestamp(found.created_at_s),
+    }
+
+
+def _timestamp(at_s: float) -> dict[str, int]:
+    seconds = int(at_s)
+    return {"sec": seconds, "nsec": int((at_s - seconds) * 1_000_000_000)}
+
+
+OPERATIONS: Mapping[str, Callable[[Face, Any], Awaitable[bytes]]] = {
+    "Blobstore.CreateContainer": _create_container,
+    "Blobstore.ContainerExists": _container_exists,
+    "Blobstore.GetContainerInfo": _get_container_info,
+    "Blobstore.ListContainers": _list_containers,
+    "Blobstore.RemoveContainers": _remove_containers,
+    "Blobstore.ObjectExists": _object_exists,
+    "Blobstore.GetObjectInfo": _get_object_info,
+    "Blobstore.ListObjects": _list_objects,
+    "Blobstore.RemoveObjects": _remove_objects,
+    "Blobstore.PutObject": _put_object,
+    "Blobstore.PutChunk": _put_chunk,
+    "Blobstore.GetObject": _get_object,
+}
+"""Every operation, by its name on the wire."""

@@ -1,0 +1,239 @@
+"""``wasmcloud:blobstore``: the field names of its smithy, in msgpack."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from lattice import errors
+from providers.blobstore import wasmcloud
+from providers.blobstore.provider import Blobstore
+from tests.unit.providers.blobstore.conftest import FakeContext, ask, link, started
+
+OVER = link(contract="wasmcloud")
+
+
+@pytest.fixture
+async def provider(provider: Blobstore) -> Blobstore:
+    await provider.put_link(OVER)
+    await ask(provider, OVER, "Blobstore.CreateContainer", "box")
+    return provider
+
+
+async def call(provider: Blobstore, operation: str, payload: Any) -> Any:
+    return await ask(provider, OVER, f"Blobstore.{operation}", payload)
+
+
+def chunk(data: bytes, *, offset: int = 0, last: bool, name: str = "a") -> dict[str, Any]:
+    fields = {"objectId": name, "containerId": "box", "bytes": data}
+    return {**fields, "offset": offset, "isLast": last}
+
+
+async def put(provider: Blobstore, name: str, data: bytes) -> None:
+    assert await call(provider, "PutObject", {"chunk": chunk(data, last=True, name=name)}) == {}
+
+
+async def test_containers_are_made_described_listed_and_removed(provider: Blobstore) -> None:
+    assert await call(provider, "CreateContainer", "other") is None
+    assert await call(provider, "ContainerExists", "box") is True
+    assert await call(provider, "ContainerExists", "none") is False
+    info = await call(provider, "GetContainerInfo", "box")
+    assert info["containerId"] == "box"
+    assert info["createdAt"]["sec"] > 1_600_000_000
+    assert 0 <= info["createdAt"]["nsec"] < 1_000_000_000
+    assert await call(provider, "ListContainers", None) == [
+        {"containerId": "box"},
+        {"containerId": "other"},
+    ]
+    assert await call(provider, "RemoveContainers", ["box", "other"]) == []
+    assert await call(provider, "ListContainers", None) == []
+    with pytest.raises(errors.NotFound):
+        await call(provider, "GetContainerInfo", "box")
+
+
+async def test_what_one_contract_writes_the_other_reads(provider: Blobstore) -> None:
+    await put(provider, "a", b"0123456789")
+    assert await ask(provider, link(), "container.get-data", ["box", "a", 0, 99]) == {
+        "ok": b"0123456789"
+    }
+
+
+async def test_a_small_object_comes_back_in_the_answer(provider: Blobstore) -> None:
+    await put(provider, "a", b"0123456789")
+    asked = {"containerId": "box", "objectId": "a"}
+    assert await call(provider, "GetObject", asked) == {
+        "success": True,
+        "initialChunk": chunk(b"0123456789", last=True),
+        "contentLength": 10,
+    }
+    assert await call(provider, "GetObject", {**asked, "rangeStart": 2, "rangeEnd": 4}) == {
+        "success": True,
+        "initialChunk": chunk(b"234", offset=2, last=True),
+        "contentLength": 3,
+    }
+    beyond = await call(provider, "GetObject", {**asked, "rangeStart": 10})
+    assert beyond["initialChunk"] == chunk(b"", offset=10, last=True)
+    assert beyond["contentLength"] == 0
+
+
+async def test_an_object_that_is_not_there_is_no_success(provider: Blobstore) -> None:
+    asked = {"containerId": "box", "objectId": "none"}
+    assert await call(provider, "GetObject", asked) == {
+        "success": False,
+        "error": "container 'box' has no object 'none'",
+        "contentLength": 0,
+    }
+    assert await call(provider, "ObjectExists", asked) is False
+    with pytest.raises(errors.NotFound):
+        await call(provider, "GetObjectInfo", asked)
+
+
+async def test_an_object_is_put_chunk_by_chunk(provider: Blobstore) -> None:
+    answer = await call(provider, "PutObject", {"chunk": chunk(b"012", last=False)})
+    stream = {"streamId": answer["streamId"]}
+    assert (
+        await call(provider, "PutChunk", {"chunk": chunk(b"345", offset=3, last=False), **stream})
+        is None
+    )
+    asked = {"containerId": "box", "objectId": "a"}
+    assert await call(provider, "ObjectExists", asked) is False
+    # A list of integers is how some serializers write bytes.
+    last = {**chunk(b"", offset=6, last=True), "bytes": [54, 55]}
+    assert await call(provider, "PutChunk", {"chunk": last, **stream}) is None
+    info = await call(provider, "GetObjectInfo", asked)
+    assert info.pop("lastModified")["sec"] > 1_600_000_000
+    assert info == {"objectId": "a", "containerId": "box", "size": 8}
+    with pytest.raises(errors.NotFound):
+        await call(provider, "PutChunk", {"chunk": last, **stream})
+
+
+async def test_a_put_can_be_taken_back(provider: Blobstore) -> None:
+    answer = await call(provider, "PutObject", {"chunk": chunk(b"012", last=False)})
+    cancel = {"chunk": chunk(b"", last=False), "cancelAndRemove": True, **answer}
+    assert await call(provider, "PutChunk", cancel) is None
+    assert await call(provider, "ObjectExists", {"containerId": "box", "objectId": "a"}) is False
+
+
+async def test_a_chunk_of_another_object_than_its_stream_is_refused(provider: Blobstore) -> None:
+    answer = await call(provider, "PutObject", {"chunk": chunk(b"012", last=False)})
+    with pytest.raises(errors.InvalidRequest, match="another object than 'b'"):
+        await call(
+            provider, "PutChunk", {"chunk": chunk(b"1", offset=3, last=True, name="b"), **answer}
+        )
+    with pytest.raises(errors.InvalidRequest, match="begins at offset 0, not 3"):
+        await call(provider, "PutObject", {"chunk": chunk(b"1", offset=3, last=True)})
+
+
+async def test_the_rest_of_a_large_object_is_sent_chunk_by_chunk(
+    provider: Blobstore, context: FakeContext
+) -> None:
+    received: list[dict[str, Any]] = []
+    under_way = 0
+
+    async def receive(sent: dict[str, Any]) -> dict[str, Any]:
+        nonlocal under_way
+        assert under_way == 0, "the next chunk came before the answer for the last"
+        under_way += 1
+        await asyncio.sleep(0)
+        received.append(sent)
+        under_way -= 1
+        return {"cancelDownload": False}
+
+    context.receiver = receive
+    await put(provider, "a", b"0123456789")
+    asked = {"containerId": "box", "objectId": "a", "chunkSize": 4}
+    first = await call(provider, "GetObject", asked)
+    assert first["initialChunk"] == chunk(b"0123", last=False)
+    assert first["contentLength"] == 10
+    await provider.drain()
+    assert received == [
+        chunk(b"4567", offset=4, last=False),
+        chunk(b"89", offset=8, last=True),
+    ]
+    assert set(context.called) == {
+        ("album", "wasmcloud:blobstore", "ChunkReceiver.ReceiveChunk", "default")
+    }
+
+
+async def test_an_actor_that_has_enough_gets_no_more(
+    provider: Blobstore, context: FakeContext
+) -> None:
+    async def receive(_sent: dict[str, Any]) -> dict[str, Any]:
+        return {"cancelDownload": True}
+
+    context.receiver = receive
+    await put(provider, "a", b"0123456789")
+    await call(provider, "GetObject", {"containerId": "box", "objectId": "a", "chunkSize": 1})
+    await provider.drain()
+    assert len(context.called) == 1
+
+
+async def test_an_actor_that_fails_ends_what_it_is_sent(
+    provider: Blobstore, context: FakeContext
+) -> None:
+    async def receive(_sent: dict[str, Any]) -> dict[str, Any]:
+        raise errors.ActorError("no room")
+
+    context.receiver = receive
+    await put(provider, "a", b"0123456789")
+    await call(provider, "GetObject", {"containerId": "box", "objectId": "a", "chunkSize": 1})
+    await provider.drain()
+    assert len(context.called) == 1
+
+
+async def test_too_many_downloads_at_a_time_are_refused(context: FakeContext) -> None:
+    release = asyncio.Event()
+
+    async def receive(_sent: dict[str, Any]) -> dict[str, Any]:
+        await release.wait()
+        return {}
+
+    context.receiver = receive
+    async with started({"backend": "memory", "downloads_max": "1"}, context) as provider:
+        await provider.put_link(OVER)
+        await call(provider, "CreateContainer", "box")
+        await put(provider, "a", b"0123456789")
+        asked = {"containerId": "box", "objectId": "a", "chunkSize": 5}
+        await call(provider, "GetObject", asked)
+        with pytest.raises(errors.Overloaded, match="1 objects are being sent"):
+            await call(provider, "GetObject", asked)
+        release.set()
+        await provider.drain()
+        assert (await call(provider, "GetObject", asked))["success"]
+        await provider.drain()
+
+
+async def test_objects_are_listed_by_range_and_page(provider: Blobstore) -> None:
+    for name in "abcde":
+        await put(provider, name, b"1")
+
+    async def listed(**asked: Any) -> tuple[list[str], bool, Any]:
+        answer = await call(provider, "ListObjects", {"containerId": "box", **asked})
+        names = [each["objectId"] for each in answer["objects"]]
+        return names, answer["isLast"], answer.get("continuation")
+
+    assert await listed() == (list("abcde"), True, None)
+    assert await listed(startWith="b", endWith="d") == (list("bcd"), True, None)
+    assert await listed(endBefore="c", maxItems=10) == (list("ab"), True, None)
+    names, is_last, continuation = await listed(maxItems=3)
+    assert (names, is_last) == (list("abc"), False)
+    assert await listed(continuation=continuation, maxItems=3) == (list("de"), True, None)
+
+
+async def test_objects_are_removed_and_failures_named(provider: Blobstore) -> None:
+    await put(provider, "a", b"1")
+    removal = {"containerId": "box", "objects": ["a", "none"]}
+    assert await call(provider, "RemoveObjects", removal) == []
+    failed = await call(provider, "RemoveObjects", {"containerId": "none", "objects": ["a"]})
+    assert failed == [{"key": "a", "success": False, "error": "there is no container 'none'"}]
+
+
+@pytest.mark.parametrize(
+    "operation", sorted(wasmcloud.OPERATIONS.keys() - {"Blobstore.ListContainers"})
+)
+@pytest.mark.parametrize("payload", [None, 7, b"\xff", [7], {}, {"containerId": 7}, {"chunk": 7}])
+async def test_payloads_of_wrong_types_are_refused(
+    provider: Blobstore, operation: str, payload: Any
+) -> None:
+    with pytest.raises(errors.InvalidRequest, match="must be"):
+        await ask(provider, OVER, operation, payload)
