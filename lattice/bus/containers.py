@@ -289,6 +289,10 @@ class Containers:
                 _chunks_subject(bucket, stored.nuid), stream=_stream(bucket), config=config
             )
             try:
+                there = (await subscription.consumer_info()).num_pending or 0
+                # They may be on their way to a replica; or never come, and nobody should wait.
+                if there < stored.chunks and not await self._is_current(bucket, stored):
+                    raise _replaced(stored)
                 while len(found) < stored.chunks:
                     wanted = min(FETCH_MESSAGES, stored.chunks - len(found))
                     for message in await subscription.fetch(wanted, timeout=limits.STATE_TIMEOUT_S):
@@ -296,12 +300,16 @@ class Containers:
                         end = start + int((message.headers or {}).get("Nats-Msg-Size", "0"))
                         found.append(_Chunk(message.metadata.sequence.stream, start, end))
             except nats.errors.TimeoutError:
-                if (now := await self.info(bucket, stored.name)) and now.nuid == stored.nuid:
+                if await self._is_current(bucket, stored):
                     raise
                 raise _replaced(stored) from None
             finally:
                 await _end(subscription)
         return found
+
+    async def _is_current(self, bucket: str, stored: StoredObject) -> bool:
+        found = await self.info(bucket, stored.name)
+        return found is not None and found.nuid == stored.nuid
 
     async def _chunk(self, bucket: str, stored: StoredObject, chunk: _Chunk) -> bytes:
         with translated(bucket), _must_exist(bucket):
