@@ -1,6 +1,5 @@
 """What both contracts do, for one link: names and sizes checked, then done by the link's store."""
 
-import asyncio
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from providers.blobstore.stores import (
     no_container,
     no_object,
 )
+from providers.blobstore.transfers import Transfers
 from providers.blobstore.uploads import Uploads
 
 
@@ -32,8 +32,7 @@ class Blobs:
     store: Store
     bounds: Bounds
     uploads: Uploads
-    transfers: asyncio.Semaphore
-    """Held while data is moved, so that the provider's memory is bounded."""
+    transfers: Transfers
 
     def container(self, name: str) -> ContainerId:
         sizes.check_name("name of the container", name, self.bounds.container_bytes_max)
@@ -130,7 +129,7 @@ class Blobs:
         """
         object_id = self.object(container, name)
         sizes.check_chunk("range", size, self.bounds)
-        async with self.transfers:
+        async with self.transfers.turn():
             return await self.store.read(object_id, start, size, version=version)
 
     async def read_whole(self, container: str, name: str, start: int, end: int) -> bytes:
@@ -157,24 +156,25 @@ class Blobs:
         object_id = self.object(container, name)
         sizes.check_chunk("data", len(data), self.bounds)
         sizes.check_object(len(data), self.bounds)
-        async with self.transfers:
+        async with self.transfers.turn(len(data)):
             writer = await self.store.writer(object_id)
             try:
                 await writer.append(data)
                 return await writer.commit()
-            finally:
-                await writer.abort()
+            except BaseException:
+                self.uploads.discard(writer, object_id)
+                raise
 
     async def begin(self, container: str, name: str) -> str:
         """Begin to write an object in parts; see ``Uploads``."""
         return await self.uploads.begin(self.owner, self.store, self.object(container, name))
 
     async def append(self, upload_id: str, offset: int, data: bytes) -> int:
-        async with self.transfers:
+        async with self.transfers.turn(len(data)):
             return await self.uploads.append(self.owner, upload_id, offset, data)
 
     async def commit(self, upload_id: str) -> ObjectInfo:
-        async with self.transfers:
+        async with self.transfers.turn():
             return await self.uploads.commit(self.owner, upload_id)
 
     async def abort(self, upload_id: str) -> None:
@@ -204,7 +204,7 @@ class Blobs:
         Raises:
             NotFound, Conflict: as ``Store.copy``.
         """
-        async with self.transfers:
+        async with self.transfers.turn():
             await self.store.copy(source, target)
 
     async def move(self, source: ObjectId, target: ObjectId) -> None:

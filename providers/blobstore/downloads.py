@@ -4,6 +4,8 @@ The next chunk sets out when the actor has answered for the one before: so an ac
 not overrun, and the provider holds one chunk for each of them.
 """
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 
 from lattice import errors
@@ -42,6 +44,7 @@ class Downloads:
     def begin(
         self,
         context: Context,
+        held: Callable[[], Awaitable[None]],
         link: Link,
         blobs: Blobs,
         container: str,
@@ -51,7 +54,10 @@ class Downloads:
         end: int,
         chunk_bytes: int,
     ) -> None:
-        """Send bytes ``start`` to ``end``, the latter not included, behind the caller's back."""
+        """Send bytes ``start`` to ``end``, the latter not included, behind the caller's back.
+
+        The store is held until then, and ``held`` lets it go.
+        """
 
         async def send() -> None:
             try:
@@ -75,6 +81,8 @@ class Downloads:
                     object=of.name,
                     error=error.text,
                 )
+            finally:
+                await held()
 
         self._tasks.spawn(send(), name=f"send an object to {link.source_id}")
 

@@ -6,7 +6,7 @@ calls fail, not links, and both work again once it is back.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,7 @@ from providers.blobstore.stores import Store
 from providers.blobstore.stores.filesystem import FilesystemStore
 from providers.blobstore.stores.memory import MemoryStore
 from providers.blobstore.stores.nats import NatsStore
+from providers.blobstore.transfers import Transfers
 from providers.blobstore.uploads import Uploads
 from providers.sdk import Call, Context, Health, Link, Provider
 
@@ -75,7 +76,7 @@ class Blobstore(Provider):
         self._memory = MemoryStore(self._bounds)
         self._uploads = Uploads(self._bounds)
         self._downloads = Downloads(self._bounds)
-        self._transfers = asyncio.Semaphore(self._bounds.transfers_max)
+        self._transfers = Transfers(self._bounds.transfers_max)
         self._holdings: dict[Settings, _Holding] = {}
         self._links: dict[LinkKey, tuple[Link, _Taken | errors.LatticeError]] = {}
 
@@ -185,7 +186,11 @@ class Blobstore(Provider):
             return await wasi.execute(blobs, call.operation, call.payload)
         if call.operation in wasmcloud.OPERATIONS:
             face = wasmcloud.Face(
-                blobs=blobs, link=call.link, context=self._started, downloads=self._downloads
+                blobs=blobs,
+                link=call.link,
+                context=self._started,
+                downloads=self._downloads,
+                hold=lambda: self._hold(taken.holding),
             )
             return await wasmcloud.execute(face, call.operation, call.payload)
         raise errors.InvalidRequest(f"{call.interface} has no operation {call.operation[:100]!r}")
@@ -197,7 +202,7 @@ class Blobstore(Provider):
         if unknown := settings.ignored(config, settings.PROVIDER_KEYS):
             log.warning("provider configuration keys ignored", keys=unknown)
         if bounds.transfers_max != self._bounds.transfers_max:
-            self._transfers = asyncio.Semaphore(bounds.transfers_max)
+            self._transfers = Transfers(bounds.transfers_max)
         self._config = dict(config)
         self._bounds = self._memory.bounds = bounds
         self._uploads.bounds = self._downloads.bounds = bounds
@@ -231,6 +236,10 @@ class Blobstore(Provider):
                 return NatsStore(self._started.bus, where)
             case S3Settings():
                 return _open_s3(where)
+
+    def _hold(self, holding: _Holding) -> Callable[[], Awaitable[None]]:
+        holding.holders += 1
+        return lambda: self._release(holding)
 
     async def _let_go(self, taken: _Taken | errors.LatticeError | None) -> None:
         if isinstance(taken, _Taken):

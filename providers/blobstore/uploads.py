@@ -17,11 +17,9 @@ from lattice.aio.tasks import TaskGroup
 from providers.blobstore import bounds as sizes
 from providers.blobstore.bounds import Bounds
 from providers.blobstore.stores import ObjectId, ObjectInfo, Store, Writer
+from providers.blobstore.stores.writing import abandon
 
 log = structlog.get_logger()
-
-ABORT_TIMEOUT_S = 10.0
-"""For a backend to remove what was written; one that is away can't, and must not hold us up."""
 
 
 @dataclass(slots=True)
@@ -129,7 +127,7 @@ class Uploads:
         upload = self._find(owner, upload_id)
         async with upload.turn:
             if self._uploads.pop(upload_id, None) is not None:
-                await upload.writer.abort()
+                await abandon(upload.writer, upload.object_id)
 
     def object_of(self, owner: Hashable, upload_id: str) -> ObjectId:
         """
@@ -141,7 +139,12 @@ class Uploads:
     async def abort_of(self, owner: Hashable) -> None:
         """Give up all of one owner."""
         mine = [key for key, upload in self._uploads.items() if upload.owner == owner]
-        await asyncio.gather(*(self._abort(self._uploads.pop(key)) for key in mine))
+        gone = [self._uploads.pop(key) for key in mine]
+        await asyncio.gather(*(abandon(each.writer, each.object_id) for each in gone))
+
+    def discard(self, writer: Writer, object_id: ObjectId) -> None:
+        """Leave nothing of a write, without a wait: the time of its call may be up."""
+        self._tasks.spawn(abandon(writer, object_id), name="give up a write")
 
     async def aclose(self) -> None:
         """Give up everything."""
@@ -160,7 +163,8 @@ class Uploads:
                 log.info(
                     "an object that was being written was given up", object=upload.object_id.name
                 )
-                await self._abort(self._uploads.pop(upload_id))
+                del self._uploads[upload_id]
+                await abandon(upload.writer, upload.object_id)
 
     async def _expire_in_time(self) -> None:
         while self._uploads:
@@ -179,20 +183,8 @@ class Uploads:
         return upload
 
     def _give_up(self, upload_id: str) -> None:
-        """Without a wait: the time of the call that failed may be up."""
         if (upload := self._uploads.pop(upload_id, None)) is not None:
-            self._tasks.spawn(self._abort(upload), name="give up an upload")
-
-    async def _abort(self, upload: _Upload) -> None:
-        try:
-            async with asyncio.timeout(ABORT_TIMEOUT_S):
-                await upload.writer.abort()
-        except (TimeoutError, errors.LatticeError) as error:
-            log.warning(
-                "what was written of an object could not be removed",
-                object=upload.object_id.name,
-                error=str(error),
-            )
+            self.discard(upload.writer, upload.object_id)
 
 
 def _unknown(upload_id: str) -> errors.NotFound:

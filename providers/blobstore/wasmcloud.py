@@ -5,6 +5,7 @@ fields are ignored. Media types and encodings of content are not kept.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class Face:
     link: Link
     context: Context
     downloads: Downloads
+    hold: Callable[[], Callable[[], Awaitable[None]]]
+    """Holds the store beyond the call; what it gives lets it go."""
 
 
 async def execute(face: Face, operation: str, payload: bytes) -> bytes:
@@ -130,7 +133,13 @@ async def _put_object(face: Face, payload: Any) -> bytes:
         await face.blobs.write(container, name, data)
         return codec.pack({})
     upload_id = await face.blobs.begin(container, name)
-    await face.blobs.append(upload_id, 0, data)
+    try:
+        await face.blobs.append(upload_id, 0, data)
+    except errors.LatticeError:
+        # Nobody has heard of it, and nobody could go on with it.
+        with suppress(errors.NotFound):
+            await face.blobs.abort(upload_id)
+        raise
     return codec.pack({"streamId": upload_id})
 
 
@@ -174,6 +183,7 @@ async def _get_object(face: Face, payload: Any) -> bytes:
         face.downloads.check_room()
         face.downloads.begin(
             face.context,
+            face.hold(),
             face.link,
             face.blobs,
             container,

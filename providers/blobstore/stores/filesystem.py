@@ -28,6 +28,7 @@ from typing import TypeVar
 import structlog
 
 from lattice import errors
+from lattice.aio.tasks import TaskGroup
 from providers.blobstore.stores import (
     ContainerId,
     ObjectId,
@@ -35,11 +36,11 @@ from providers.blobstore.stores import (
     Page,
     Part,
     Writer,
-    copying,
     escaping,
     no_container,
     no_object,
     replaced,
+    writing,
 )
 
 log = structlog.get_logger()
@@ -76,12 +77,16 @@ class FilesystemStore:
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="blobstore")
         self._opening = asyncio.Lock()
         self._is_open = False
+        self._is_closed = False
+        self._tasks = TaskGroup("blobstore copies")
 
     @property
     def label(self) -> str:
         return f"directory {self._root}"
 
     async def aclose(self) -> None:
+        await self._tasks.join()
+        self._is_closed = True
         self._threads.shutdown(wait=False)
 
     async def ping(self) -> None:
@@ -205,7 +210,7 @@ class FilesystemStore:
         await self.run(delete)
 
     async def copy(self, source: ObjectId, target: ObjectId) -> None:
-        await copying.copy(self, source, target)
+        await writing.copy(self, source, target, self._tasks)
 
     @contextmanager
     def container(self, container: ContainerId) -> Iterator[int]:
@@ -235,7 +240,10 @@ class FilesystemStore:
 
         Raises:
             Denied, ProviderError: what the operating system said, in the lattice's words.
+            Unavailable: the store is closed.
         """
+        if self._is_closed:
+            raise errors.Unavailable(f"{self.label} is closed")
         async with self._opening:
             if not self._is_open:
                 await self._in_thread(self._open)

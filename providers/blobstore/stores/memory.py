@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lattice import errors
+from lattice.aio.tasks import TaskGroup
 from providers.blobstore.bounds import Bounds
 from providers.blobstore.stores import (
     ContainerId,
@@ -14,10 +15,10 @@ from providers.blobstore.stores import (
     Page,
     Part,
     Writer,
-    copying,
     no_container,
     no_object,
     replaced,
+    writing,
 )
 
 ENTRY_OVERHEAD_BYTES = 500
@@ -42,8 +43,10 @@ class MemoryStore:
         self._containers: dict[ContainerId, _Container] = {}
         self._size_bytes = 0
         self._writes = 0
+        self._tasks = TaskGroup("blobstore copies")
 
     async def aclose(self) -> None:
+        await self._tasks.join()
         self._containers.clear()
         self._size_bytes = 0
 
@@ -100,7 +103,7 @@ class MemoryStore:
             self.give_back(ENTRY_OVERHEAD_BYTES + len(found[1]))
 
     async def copy(self, source: ObjectId, target: ObjectId) -> None:
-        await copying.copy(self, source, target)
+        await writing.copy(self, source, target, self._tasks)
 
     def put(self, object_id: ObjectId, data: bytes) -> ObjectInfo:
         """Make an object what ``data`` is, whose bytes were taken already."""

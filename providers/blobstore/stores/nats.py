@@ -5,6 +5,7 @@ objects have their own names, in the format of NATS's tools.
 """
 
 from lattice import errors
+from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus, Containers, ObjectWriter, StoredObject
 from providers.blobstore.settings import NatsSettings
 from providers.blobstore.stores import (
@@ -14,11 +15,11 @@ from providers.blobstore.stores import (
     Page,
     Part,
     Writer,
-    copying,
     escaping,
     no_container,
     no_object,
     replaced,
+    writing,
 )
 
 STREAM_BYTES_MAX = 251
@@ -26,19 +27,20 @@ STREAM_BYTES_MAX = 251
 
 
 class NatsStore:
-    """The connection belongs to the provider's host; nothing is held here."""
+    """On the connection of the provider's host."""
 
     def __init__(self, bus: Bus, settings: NatsSettings) -> None:
         self._bus = bus
         self._settings = settings
         self._remote = bus.containers()
+        self._tasks = TaskGroup("blobstore copies")
 
     @property
     def label(self) -> str:
         return f"NATS buckets {self._settings.bucket}"
 
     async def aclose(self) -> None:
-        return
+        await self._tasks.join()
 
     async def ping(self) -> None:
         # Whether there is such a bucket makes no difference: JetStream has answered.
@@ -102,7 +104,7 @@ class NatsStore:
             raise no_container(object_id.container) from None
 
     async def copy(self, source: ObjectId, target: ObjectId) -> None:
-        await copying.copy(self, source, target)
+        await writing.copy(self, source, target, self._tasks)
 
     async def _stored(self, object_id: ObjectId) -> StoredObject | None:
         try:
