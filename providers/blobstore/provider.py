@@ -120,7 +120,7 @@ class Blobstore(Provider):
         _, before = self._links.get(link.key, (None, None))
         taken: _Taken | None = None
         try:
-            taken = self._take(link)
+            taken = await self._take(link)
         except errors.LatticeError as refusal:
             self._links[link.key] = (link, refusal)
             raise
@@ -207,7 +207,7 @@ class Blobstore(Provider):
         self._bounds = self._memory.bounds = bounds
         self._uploads.bounds = self._downloads.bounds = bounds
 
-    def _take(self, link: Link) -> _Taken:
+    async def _take(self, link: Link) -> _Taken:
         """What a link means, its store counted as needed once more."""
         if (link.wit_namespace, link.wit_package) not in PACKAGES:
             raise errors.InvalidRequest(
@@ -222,11 +222,11 @@ class Blobstore(Provider):
             log.warning("link configuration keys ignored", source=link.source_id, keys=unknown)
         holding = self._holdings.get(where)
         if holding is None:
-            holding = self._holdings[where] = _Holding(where, self._open(where))
+            holding = self._holdings[where] = _Holding(where, await self._open(where))
         holding.holders += 1
         return _Taken(holding, namespace)
 
-    def _open(self, where: Settings) -> Store:
+    async def _open(self, where: Settings) -> Store:
         match where:
             case MemorySettings():
                 return self._memory
@@ -235,7 +235,8 @@ class Blobstore(Provider):
             case NatsSettings():
                 return NatsStore(self._started.bus, where)
             case S3Settings():
-                return _open_s3(where)
+                # The library takes the better part of a second to load.
+                return await asyncio.to_thread(_open_s3, where)
 
     def _hold(self, holding: _Holding) -> Callable[[], Awaitable[None]]:
         holding.holders += 1

@@ -1,16 +1,33 @@
-"""Event loops that a suite of this folder may ask for, by ``mark.asyncio(loop_factories=...)``."""
+"""Servers that take long to start, one for all tests; and the event loops that a suite may ask for."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
+
+from tests.support.s3_server import S3Server, moto_server, versity_server
+
+
+@pytest.fixture(scope="session")
+def moto_service() -> Iterator[S3Server]:
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def versity_service() -> Iterator[S3Server]:
+    with versity_server() as server:
+        yield server
 
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Hosts run on uvloop, whose sockets and TLS are its own; what has sockets is tried on both."""
+    """Offer uvloop to suites marked ``asyncio(loop_factories=...)``.
+
+    Hosts run on it, and its sockets and TLS are its own; what has sockets is tried on both.
+    """
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
         "asyncio": asyncio.new_event_loop
     }

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -36,7 +36,7 @@ from providers.blobstore.stores.memory import MemoryStore
 from providers.blobstore.stores.nats import NatsStore
 from providers.blobstore.stores.s3 import S3Store
 from tests.support.nats_server import connected
-from tests.support.s3_server import S3Server, moto_server, versity_server
+from tests.support.s3_server import S3Server
 
 HOSTILE_NAMES = [
     ".",
@@ -172,18 +172,6 @@ class S3Backend:
 BACKENDS = ["memory", "filesystem", "nats", "moto"]
 if shutil.which("versitygw"):
     BACKENDS.append("versity")
-
-
-@pytest.fixture(scope="session")
-def moto_service() -> Iterator[S3Server]:
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def versity_service() -> Iterator[S3Server]:
-    with versity_server() as server:
-        yield server
 
 
 async def open_backend(

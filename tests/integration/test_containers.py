@@ -5,8 +5,8 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator
 
-import nats
 import pytest
+from nats import connect
 from nats.js import JetStreamContext
 from nats.js.errors import ObjectNotFoundError
 
@@ -29,13 +29,9 @@ async def containers(bus: Bus, bucket: str) -> Containers:
 @pytest.fixture
 async def jetstream(nats: NatsServer) -> AsyncIterator[JetStreamContext]:
     """NATS's own client."""
-    client = await stock_client(nats.url)
+    client = await connect(nats.url)
     yield client.jetstream()
     await client.close()
-
-
-async def stock_client(url: str) -> nats.NATS:
-    return await nats.connect(url)
 
 
 async def write(containers: Containers, bucket: str, name: str, data: bytes) -> None:

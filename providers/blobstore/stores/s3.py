@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from botocore import exceptions
 
 from lattice import errors, limits
@@ -283,9 +283,11 @@ class S3Store:
                     response_checksum_validation="when_required",
                     s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
                 )
+                session = get_session()
+                await asyncio.to_thread(_load_descriptions, session)
                 with self.translated():
                     self._client = await self._stack.enter_async_context(
-                        get_session().create_client(
+                        session.create_client(
                             "s3",
                             region_name=settings.region,
                             endpoint_url=settings.endpoint_url,
@@ -357,6 +359,17 @@ class _S3Writer:
             "upload_part", Key=self._key, UploadId=self._upload_id, PartNumber=number, Body=part
         )
         self._parts.append({"ETag": answer["ETag"], "PartNumber": number})
+
+
+def _load_descriptions(session: AioSession) -> None:
+    """Have the session read what describes S3, which it remembers: megabytes, and it would do so on
+    the event loop.
+    """
+    loader = session.get_component("data_loader")
+    for name in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("s3", name)
+    for name in ("endpoints", "partitions", "sdk-default-configuration"):
+        loader.load_data(name)
 
 
 def _info(object_id: ObjectId, answer: Any, size: int) -> ObjectInfo:

@@ -28,7 +28,7 @@ async def create(provider: Blobstore, over: Link, name: str = "box", **options: 
 
 
 async def exists(provider: Blobstore, over: Link, name: str = "box") -> bool:
-    answer = await ask(provider, over, "blobstore.container-exists", [name], timeout_s=5)
+    answer = await ask(provider, over, "blobstore.container-exists", [name], timeout_s=PATIENCE_S)
     assert isinstance(answer["ok"], bool)
     return answer["ok"]
 
@@ -241,6 +241,29 @@ async def test_a_silent_nats_is_unavailable_before_the_deadline_and_then_works_a
         ):
             await create(provider, link(), "other", timeout_s=0.5)
         await works_again(provider, link())
+
+
+async def test_a_write_to_a_nats_that_falls_silent_ends_with_its_deadline() -> None:
+    async with (
+        nats_server() as server,
+        connected(server) as bus,
+        started({}, FakeContext(bus)) as provider,
+    ):
+        await provider.put_link(link())
+        await create(provider, link())
+        whole = ["box", "a", b"x" * 4 * limits.MIB]
+        writing = asyncio.ensure_future(
+            ask(provider, link(), "container.write-data", whole, timeout_s=1)
+        )
+        await asyncio.sleep(0)
+        # Not what removing the write came to, which takes NATS as well.
+        with (
+            frozen(server.pid),
+            pytest.raises(errors.Unavailable, match="before the call's deadline"),
+        ):
+            await writing
+        await works_again(provider, link())
+        assert await ask(provider, link(), "container.has-object", ["box", "a"]) == {"ok": False}
 
 
 async def test_a_nats_that_went_away_in_the_middle_of_a_write_keeps_what_was_committed(
