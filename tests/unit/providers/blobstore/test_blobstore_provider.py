@@ -13,9 +13,9 @@ from lattice import errors, limits
 from providers.blobstore.provider import Blobstore
 from providers.blobstore.stores.memory import MemoryStore
 from providers.sdk import Link
+from tests.support.blob_provider import FakeContext, ask, link, started
 from tests.support.nats_server import connected, nats_server
 from tests.support.redis_server import frozen
-from tests.unit.providers.blobstore.conftest import FakeContext, ask, link, started
 
 PATIENCE_S = 20.0
 

@@ -7,7 +7,7 @@ import pytest
 from lattice import errors
 from providers.blobstore import wasi
 from providers.blobstore.provider import Blobstore
-from tests.unit.providers.blobstore.conftest import ask, link, started
+from tests.support.blob_provider import ask, link, started
 
 
 async def ok(provider: Blobstore, operation: str, *arguments: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from lattice import errors
 from providers.blobstore import wasmcloud
 from providers.blobstore.provider import Blobstore
-from tests.unit.providers.blobstore.conftest import FakeContext, ask, link, started
+from tests.support.blob_provider import FakeContext, ask, link, started
 
 OVER = link(contract="wasmcloud")
 
