@@ -103,7 +103,6 @@ class FilesystemStore:
                 directory = _make_directory(namespace, escaping.file_name(container.name))
                 with self._closing(directory):
                     _mark(directory)
-                os.fsync(namespace)
 
         await self.run(create)
 
@@ -478,6 +477,8 @@ def _prune(directory: int, names: list[str]) -> None:
 def _make_directory(parent: int, name: str) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
+        # What will be synced in it must be found after a crash.
+        os.fsync(parent)
     return _open_directory(parent, name)
 
 
