@@ -10,6 +10,7 @@ from lattice.bus.client import OUTGOING_BYTES_MAX
 from lattice.bus.connection import Bus, BusStatistics, Message, NatsSettings, Subscription
 from lattice.bus.containers import Containers, ObjectWriter, StoredObject
 from lattice.bus.objects import ObjectStore
+from lattice.bus.streams import PullConsumer, StoredAt, StoredMessage
 
 __all__ = [
     "OUTGOING_BYTES_MAX",
@@ -24,7 +25,10 @@ __all__ = [
     "NatsSettings",
     "ObjectStore",
     "ObjectWriter",
+    "PullConsumer",
     "ServerFacts",
+    "StoredAt",
+    "StoredMessage",
     "StoredObject",
     "StreamFacts",
     "Subscription",

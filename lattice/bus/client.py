@@ -139,7 +139,8 @@ def first_form(reply: bytes) -> bytes:
     """The subject of an acknowledgement in the only form that the client can read.
 
     Since 2.15 a server may be told (``js_ack_fc_v2``) to put domain and account before the stream,
-    and the client would take the consumer's name for a number. Ours are never acknowledged.
+    and the client would take the consumer's name for a number. That is where it reads them: for a
+    watch, which acknowledges nothing. All others are handed over as they came.
     """
     tokens = reply.split(b".")
     # $JS.ACK, [domain, account,] stream, consumer, four numbers, pending[, more].
@@ -395,7 +396,8 @@ class StrictClient(Client):
 
         A subject that is not UTF-8 is enough, and anybody may publish one.
         """
-        if reply.startswith(_ACK):
+        watch: Any = self._subs.get(sid)
+        if reply.startswith(_ACK) and watch is not None and watch._jsi:  # noqa: SLF001
             reply = first_form(reply)
         try:
             await super()._process_msg(sid, subject, reply, data, headers)

@@ -20,8 +20,8 @@ import base64
 import re
 import ssl
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -30,7 +30,6 @@ from urllib.parse import urlsplit
 import nats.errors
 import nkeys
 import structlog
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from lattice import errors, limits
@@ -46,6 +45,14 @@ from lattice.bus.client import (
 from lattice.bus.containers import Containers
 from lattice.bus.liveness import Fault, Liveness, Look
 from lattice.bus.objects import ObjectStore, open_objects
+from lattice.bus.streams import (
+    PullConsumer,
+    StoredAt,
+    StoredMessage,
+    open_consumer,
+    stored_at,
+    stream_of,
+)
 
 log = structlog.get_logger()
 
@@ -170,7 +177,7 @@ class Bus:
         self._answers: Subscription
         self._probe_subject = f"{self._inbox}.{_PROBE}"
         self._probe_forbidden = False
-        self._pending: dict[str, tuple[asyncio.Future[Msg], str]] = {}
+        self._pending: dict[str, tuple[asyncio.Future[Message], str]] = {}
         """Answers to come, and the subject each was asked on, by the last token of its inbox."""
         self._next_token = 0
         self._closing = False
@@ -347,25 +354,43 @@ class Bus:
         loop = asyncio.get_running_loop()
         if deadline <= loop.time():
             raise errors.DeadlineExceeded("no time left to ask")
+        with self.awaiting(subject) as (token, answer):
+            timer = loop.call_at(deadline, _expire, answer)
+            try:
+                while self._client.is_full and not answer.done():
+                    room = self._client.wait_room()
+                    await asyncio.wait((answer, room), return_when=FIRST_COMPLETED)
+                if not answer.done():
+                    await self._publish(subject, payload, f"{self._inbox}.{token}", headers)
+                message = await answer
+            finally:
+                timer.cancel()
+        if not message.data and message.headers and message.headers.get("Status") == "503":
+            raise errors.NotRunning(f"nobody listens on {subject}")
+        return message
+
+    @contextmanager
+    def awaiting(self, subject: str) -> Iterator[tuple[str, "asyncio.Future[Message]"]]:
+        """What becomes of a question on ``subject``, and a token to know its answer by.
+
+        The future fails when the connection is lost, or when NATS does not permit the question.
+
+        Raises:
+            Overloaded: too many are waiting already.
+        """
         if len(self._pending) >= limits.CALLS_PENDING_MAX:
             raise errors.Overloaded(f"{len(self._pending)} requests are waiting for an answer")
         self._next_token += 1
         token = f"{self._next_token:x}"
-        answer: asyncio.Future[Msg] = loop.create_future()
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pending[token] = answer, subject
-        timer = loop.call_at(deadline, _expire, answer)
         try:
-            while self._client.is_full and not answer.done():
-                await asyncio.wait((answer, self._client.wait_room()), return_when=FIRST_COMPLETED)
-            if not answer.done():
-                await self._publish(subject, payload, f"{self._inbox}.{token}", headers)
-            message = await answer
+            yield token, answer
         finally:
-            timer.cancel()
             del self._pending[token]
-        if not message.data and message.headers and message.headers.get("Status") == "503":
-            raise errors.NotRunning(f"nobody listens on {subject}")
-        return message
+            if answer.done() and not answer.cancelled():
+                # Looked at for one whose question could not even be sent.
+                answer.exception()
 
     def waiting_on(self, subject: str) -> frozenset[str]:
         """Requests that wait for an answer now, on subjects that begin so; for ``fail``."""
@@ -518,6 +543,86 @@ class Bus:
             replicas=replicas or self._settings.replicas,
         )
 
+    async def publish_stored(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str,
+        deadline: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> StoredAt:
+        """Have a stream keep a message, once for each ``message_id`` in its window of duplicates.
+
+        So after ``DeadlineExceeded`` or ``Unavailable``, when it may or may not be stored, the same
+        may be tried again.
+
+        Raises:
+            NotFound: no stream keeps what is sent there.
+            Unavailable: the stream refused, or the connection was lost.
+            LatticeError: as ``request``.
+        """
+        try:
+            answer = await self.request(
+                subject,
+                payload,
+                deadline=deadline,
+                headers={**(headers or {}), "Nats-Msg-Id": message_id},
+            )
+        except errors.NotRunning:
+            raise errors.NotFound(
+                f"no stream keeps {subject}; make one with:"
+                f" nats stream add NAME --subjects {subject}"
+            ) from None
+        return stored_at(answer.data, subject)
+
+    async def stream_of(self, subject: str) -> str | None:
+        """The stream that keeps what is sent to a subject, if any.
+
+        Raises:
+            Unavailable: as ``bucket``.
+        """
+        return await stream_of(self._jetstream, subject)
+
+    async def consumer(
+        self,
+        stream: str,
+        name: str,
+        receive: Callable[[StoredMessage], None],
+        *,
+        filters: Iterable[str] = (),
+        ack_wait_s: float = limits.CALL_TIMEOUT_S,
+        only_new: bool = False,
+        make: bool = True,
+    ) -> PullConsumer:
+        """Open a durable pull consumer; ``receive``, which never waits, gets what it asks for.
+
+        One that is not there is made, unless told otherwise: with these ``filters`` (without any it
+        reads the whole stream), from the stream's beginning or ``only_new`` messages. One that is
+        there is left as it is; ``facts`` says how.
+
+        Raises:
+            NotFound: there is no such stream; or no such consumer, and none is to be made.
+            InvalidRequest: the consumer that is there is not one to pull from.
+            Unavailable: as ``bucket``.
+        """
+        facts = await open_consumer(
+            self._jetstream,
+            stream,
+            name,
+            filters=filters,
+            ack_wait_s=ack_wait_s,
+            only_new=only_new,
+            make=make,
+        )
+        consumer = PullConsumer(self, facts, receive)
+        await consumer.open()
+        return consumer
+
+    def new_inbox(self) -> str:
+        """A subject that nobody else knows."""
+        return str(self._client.new_inbox())
+
     async def aclose(self) -> None:
         """Send what is buffered and close; requests in flight fail. Safe to call twice."""
         if self._closing:
@@ -540,7 +645,7 @@ class Bus:
         waiting = self._pending.get(token)
         # None: its caller gave up, or somebody answered twice. The late answer is dropped.
         if waiting is not None and not waiting[0].done():
-            waiting[0].set_result(message)  # type: ignore[arg-type]
+            waiting[0].set_result(message)
         elif token == _PROBE:
             self._echoed_at = asyncio.get_running_loop().time()
 
@@ -658,7 +763,7 @@ async def _connect_once(settings: NatsSettings, options: dict[str, Any]) -> Stri
     raise _cannot_connect(settings, failure) from failure
 
 
-def _expire(answer: asyncio.Future[Msg]) -> None:
+def _expire(answer: asyncio.Future[Message]) -> None:
     if not answer.done():
         answer.set_exception(errors.DeadlineExceeded("no answer within the deadline"))
 
