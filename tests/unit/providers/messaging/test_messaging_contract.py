@@ -1,5 +1,6 @@
 """Both faces of the contract, byte for byte."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -114,7 +115,5 @@ JUNK = st.recursive(
 
 @given(st.sampled_from(["Messaging.Publish", "Messaging.Request", "consumer.publish"]), JUNK)
 def test_no_payload_does_more_than_be_refused(operation: str, payload: Any) -> None:
-    try:
+    with contextlib.suppress(errors.InvalidRequest):
         contract.decode(operation, codec.pack(payload))
-    except errors.InvalidRequest:
-        pass

@@ -37,7 +37,8 @@ def test_with_a_consumer_subscriptions_say_what_of_the_stream_is_read() -> None:
 
 
 def test_consumers_are_taken_as_wasmcloud_writes_them() -> None:
-    text = '[{"stream":"S","consumer":"c","max_messages":3,"max_bytes":9},{"stream":"T","consumer":"d"}]'
+    first = '{"stream":"S","consumer":"c","max_messages":3,"max_bytes":9}'
+    text = f'[{first},{{"stream":"T","consumer":"d"}}]'
     found = handler(consumers=text, subscriptions="a", in_flight_max="50")
 
     assert [each.subject for each in found.subscriptions] == ["a"]
