@@ -597,7 +597,7 @@ class TestSending:
                 await send(scene.provider, link, "consumer.request", [subject, b"", 1000])
             if subject:
                 with pytest.raises((errors.Denied, errors.InvalidRequest)):
-                    await publish(scene.provider, link, "granted.x", **{"reply-to": subject})
+                    await publish(scene.provider, link, "granted.x", reply_to=subject)
             await publish(scene.provider, link, "granted.last")
             await eventually(lambda: any(each.subject == "granted.last" for each in heard))
 

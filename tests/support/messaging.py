@@ -161,9 +161,9 @@ async def send(
 
 
 async def publish(
-    running: Messaging, link: Link, subject: str, body: bytes = b"", **more: Any
+    running: Messaging, link: Link, subject: str, body: bytes = b"", *, reply_to: str | None = None
 ) -> Any:
-    message = {"subject": subject, "body": body, "reply-to": None} | more
+    message = {"subject": subject, "body": body, "reply-to": reply_to}
     return await send(running, link, "consumer.publish", [message])
 
 

@@ -125,7 +125,7 @@ def test_what_can_not_be_meant_is_refused_by_its_name(link: dict[str, Any], name
 )
 def test_what_can_not_be_meant_for_sending_is_refused(link: dict[str, str], named: str) -> None:
     with pytest.raises(errors.InvalidRequest, match=named):
-        sending(**link)
+        sending(**dict[str, Any](link))
 
 
 def test_keys_that_mean_nothing_are_told() -> None:
