@@ -182,13 +182,14 @@ class StreamSource:
         self._freed = asyncio.Event()
         self._draining = asyncio.Event()
         self._pull_problem: str | None = None
+        self._bury_problem: str | None = None
         self._tasks = TaskGroup(f"stream {consumer.stream} for {actor}")
         self._handling = TaskGroup(f"messages of {consumer.stream} for {actor}")
         self._following: asyncio.Task[None] | None = None
 
     @property
     def problem(self) -> str | None:
-        return self._pull_problem
+        return self._pull_problem or self._bury_problem
 
     async def open(self) -> None:
         """Open the consumer, and begin to pull.
@@ -408,9 +409,10 @@ class StreamSource:
                 deadline=asyncio.get_running_loop().time() + limits.STATE_TIMEOUT_S,
             )
         except errors.LatticeError as refusal:
-            self._pull_problem = f"dead_letter {subject}: {refusal.text}"
+            self._bury_problem = f"dead_letter {subject}: {refusal.text}"
             report.error("a message can't be put into the dead letters", refusal=refusal.text)
             await message.give_back(self._settings.retry_s_max)
             return
+        self._bury_problem = None
         report.warning("a message is in the dead letters now", dead_letter=subject)
         await message.give_up()

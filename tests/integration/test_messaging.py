@@ -243,6 +243,45 @@ class TestStreams:
             await second.put_link(scene.stream_link())
             await eventually(lambda: len(other.ended) == 2)
 
+    async def test_what_a_provider_did_not_finish_in_its_time_goes_to_the_next(
+        self, scene: Scene
+    ) -> None:
+        async def never(_received: Received) -> bytes:
+            await asyncio.Event().wait()
+            return HANDLED
+
+        scene.actor.answer = never
+        await scene.provider.put_link(scene.stream_link())
+        await scene.store(b"one")
+        await eventually(lambda: scene.actor.running)
+
+        await scene.provider.stop()
+
+        assert scene.actor.running == 0
+        other = Actor()
+        async with connected(scene.server) as bus, messaging.provider(bus, other) as second:
+            await second.put_link(scene.stream_link())
+            await eventually(lambda: other.ended)
+
+    async def test_a_message_that_can_not_be_buried_stays_in_the_stream(self, scene: Scene) -> None:
+        scene.actor.answer = failing(1_000_000, errors.ActorError("no"))
+        link = scene.stream_link(max_deliveries="1", dead_letter="dead.x", retry_max_ms="20")
+        await scene.provider.put_link(link)
+        client = await nats.connect(scene.server.url)
+        await client.jetstream().delete_stream("DEAD")
+
+        await scene.store(b"poison")
+        await eventually(lambda: scene.provider._sources[0].problem)
+        assert "dead.x" in ((await scene.provider.health()).message or "")
+        assert sum(await scene.unsettled()) == 1
+        await client.close()
+        await messaging.make_stream(scene.server.url, "DEAD", "dead.>")
+        await settled(scene)
+
+        (dead,) = await scene.dead_letters()
+        assert dead.data == b"poison"
+        assert (await scene.provider.health()).healthy
+
     async def test_messages_of_a_provider_that_vanished_are_delivered_to_others(
         self, scene: Scene
     ) -> None:
