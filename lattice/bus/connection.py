@@ -591,15 +591,15 @@ class Bus:
         receive: Callable[[StoredMessage], None],
         *,
         filters: Iterable[str] = (),
-        ack_wait_s: float = limits.CALL_TIMEOUT_S,
+        ack_wait_s: float,
         only_new: bool = False,
         make: bool = True,
     ) -> PullConsumer:
         """Open a durable pull consumer; ``receive``, which never waits, gets what it asks for.
 
         One that is not there is made, unless told otherwise: with these ``filters`` (without any it
-        reads the whole stream), from the stream's beginning or ``only_new`` messages. One that is
-        there is left as it is; ``facts`` says how.
+        reads the whole stream), from the stream's beginning or ``only_new`` messages, and with so
+        long to settle one. One that is there is left as it is; ``facts`` says how.
 
         Raises:
             NotFound: there is no such stream; or no such consumer, and none is to be made.

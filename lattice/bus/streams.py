@@ -48,8 +48,8 @@ class ConsumerFacts:
     stream: str
     name: str
     filters: tuple[str, ...]
-    """Subjects that it reads, wildcards included; empty when the stream does not say which, as it
-    copies another one."""
+    """Subjects that it reads, wildcards included; empty when that is not known, as its stream
+    copies others and it reads all of it."""
     ack_wait_s: float
     """A message that is not heard of for so long is delivered again."""
     deliveries_max: int | None
@@ -188,7 +188,7 @@ async def open_consumer(
 ) -> ConsumerFacts:
     with translated(f"stream {stream}"):
         try:
-            subjects = (await jetstream.stream_info(stream)).config.subjects or []
+            config = (await jetstream.stream_info(stream)).config
         except nats.js.errors.NotFoundError:
             raise errors.NotFound(
                 f"there is no stream {stream}; make one with: nats stream add {stream}"
@@ -200,7 +200,7 @@ async def open_consumer(
                 raise errors.NotFound(f"stream {stream} has no consumer {name}") from None
             wanted = list(filters)
             policy = api.DeliverPolicy.NEW if only_new else api.DeliverPolicy.ALL
-            config = api.ConsumerConfig(
+            made = api.ConsumerConfig(
                 durable_name=name,
                 deliver_policy=policy,
                 ack_policy=api.AckPolicy.EXPLICIT,
@@ -209,11 +209,13 @@ async def open_consumer(
                 filter_subjects=wanted if len(wanted) > 1 else None,
             )
             # Should another process make it in the meantime, the same is no error.
-            info = await jetstream.add_consumer(stream, config)
+            info = await jetstream.add_consumer(stream, made)
     if info.config.deliver_subject or info.config.ack_policy != api.AckPolicy.EXPLICIT:
         raise errors.InvalidRequest(
             f"consumer {name} of stream {stream} must be a pull consumer with explicit acks"
         )
+    # What it copies from others may be about anything.
+    subjects = [] if config.mirror or config.sources else config.subjects or []
     single = [info.config.filter_subject] if info.config.filter_subject else []
     deliveries_max = info.config.max_deliver
     return ConsumerFacts(

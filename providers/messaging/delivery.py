@@ -1,8 +1,8 @@
 """What becomes of a stream's message that its actor did not handle: decided here, done elsewhere.
 
 A delivery counts once the actor may have seen the message. While it can't have, because the actor
-does not run, drains or has no room, the message is kept in flight and tried again: an outage uses
-up nothing of ``deliveries_max``, and nothing more is pulled meanwhile.
+does not run, drains or has no room, the message is kept in flight and tried again: an actor's
+absence uses up nothing of ``deliveries_max``, and nothing more is pulled meanwhile.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from lattice import errors
 from lattice.bus import StoredMessage
 from providers.messaging.settings import HandlerSettings
+
+UNSETTLED_MAX = 20
+"""Deliveries beyond those of its link, before a message is buried that nobody lived to settle. Ends
+of providers and of connections cost deliveries too, and are most often no fault of the message."""
 
 REASON_CHARS_MAX = 500
 """Of a failure's text, in a header: lines of a protocol stay short."""
@@ -54,7 +58,7 @@ def after_failure(
 
 
 def too_often(deliveries: int) -> errors.LatticeError:
-    """Why a message is buried that comes once more than it may: nobody lived to say."""
+    """Why a message is buried that comes again and again: nobody lived to say what became of it."""
     return errors.Unavailable(
         f"after {deliveries - 1} deliveries nobody has said what became of it: whoever had it may"
         " have ended over it"

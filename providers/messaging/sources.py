@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -39,6 +40,11 @@ HOLD_S_MAX = 2.0
 PULL_AGAIN_S = 0.1
 """First pause before messages are asked for again after that failed."""
 PULL_AGAIN_S_MAX = 5.0
+
+SETTLE_S = 60.0
+"""How long it is tried to tell the server what became of a message, while NATS is away."""
+SETTLE_AGAIN_S = 0.1
+SETTLE_AGAIN_S_MAX = 2.0
 
 EXTENSIONS = 3
 """How often within its time for an answer a message in flight is said to be worked on: two of these
@@ -178,7 +184,8 @@ class StreamSource:
         self._actor = actor
         self._territory = territory
         self._consumer: PullConsumer | None = None
-        self._in_flight: set[StoredMessage] = set()
+        self._in_flight: dict[int, StoredMessage] = {}
+        """By sequence, as each was delivered last: only that delivery can still be settled."""
         self._freed = asyncio.Event()
         self._draining = asyncio.Event()
         self._pull_problem: str | None = None
@@ -311,7 +318,7 @@ class StreamSource:
             if self._consumer is not None:
                 ack_wait_s = self._consumer.facts.ack_wait_s
             await asyncio.sleep(ack_wait_s / EXTENSIONS)
-            for message in list(self._in_flight):
+            for message in list(self._in_flight.values()):
                 try:
                     await message.extend()
                 except errors.LatticeError:
@@ -319,10 +326,14 @@ class StreamSource:
                     break
 
     def _receive(self, message: StoredMessage) -> None:
-        if self._draining.is_set() or len(self._in_flight) >= self._wanted.in_flight_max:
-            self._handling.spawn(self._settle(message, TryAgain(0)), name=message.subject)
+        if message.sequence in self._in_flight:
+            # The server heard nothing of it for a while: it is worked on all the same.
+            self._in_flight[message.sequence] = message
             return
-        self._in_flight.add(message)
+        if self._draining.is_set() or len(self._in_flight) >= self._wanted.in_flight_max:
+            self._handling.spawn(self._return(message), name=message.subject)
+            return
+        self._in_flight[message.sequence] = message
         self._handling.spawn(self._handle_stored(message), name=message.subject)
 
     async def _handle_stored(self, message: StoredMessage) -> None:
@@ -332,10 +343,15 @@ class StreamSource:
             settlement = await self._attempt(message)
         finally:
             try:
-                await self._settle(message, settlement)
+                await self._settle(message.sequence, settlement)
             finally:
-                self._in_flight.discard(message)
+                del self._in_flight[message.sequence]
                 self._freed.set()
+
+    async def _return(self, message: StoredMessage) -> None:
+        """Give back what there is no room for; left alone it would come again too, but later."""
+        with suppress(errors.LatticeError):
+            await message.give_back()
 
     @property
     def _deliveries_max(self) -> int:
@@ -345,7 +361,7 @@ class StreamSource:
 
     async def _attempt(self, message: StoredMessage) -> Settlement:
         deliveries_max = self._deliveries_max
-        if message.deliveries > deliveries_max:
+        if message.deliveries > deliveries_max + delivery.UNSETTLED_MAX:
             return Bury(delivery.too_often(message.deliveries))
         for pause_s in retry.backoff(HOLD_S, max_s=HOLD_S_MAX):
             try:
@@ -365,23 +381,34 @@ class StreamSource:
             return TryAgain(0)
         raise AssertionError("a back-off has no end")
 
-    async def _settle(self, message: StoredMessage, settlement: Settlement) -> None:
-        """Do what was decided; what can't be told to the server is delivered again."""
-        try:
-            match settlement:
-                case Acknowledge():
-                    await message.acknowledge()
-                case TryAgain(delay_s):
-                    await message.give_back(delay_s)
-                case Bury(error):
-                    await self._bury(message, error)
-        except errors.LatticeError as error:
-            log.warning(
-                "a message will be delivered again: it could not be settled",
-                stream=self._wanted.stream,
-                sequence=message.sequence,
-                error=error.text,
-            )
+    async def _settle(self, sequence: int, settlement: Settlement) -> None:
+        """Do what was decided, if need be once NATS is back.
+
+        What can't be told to the server before the source ends, or in ``SETTLE_S``, is delivered
+        again.
+        """
+        give_up = time.monotonic() + SETTLE_S
+        for pause_s in retry.backoff(SETTLE_AGAIN_S, max_s=SETTLE_AGAIN_S_MAX):
+            message = self._in_flight[sequence]
+            try:
+                match settlement:
+                    case Acknowledge():
+                        await message.acknowledge()
+                    case TryAgain(delay_s):
+                        await message.give_back(delay_s)
+                    case Bury(error):
+                        await self._bury(message, error)
+                return
+            except errors.LatticeError as error:
+                if self._draining.is_set() or time.monotonic() > give_up:
+                    log.warning(
+                        "a message will be delivered again: it could not be settled",
+                        stream=self._wanted.stream,
+                        sequence=sequence,
+                        error=error.text,
+                    )
+                    return
+            await asyncio.sleep(pause_s)
 
     async def _bury(self, message: StoredMessage, error: errors.LatticeError) -> None:
         stream, consumer = self._wanted.stream, self._wanted.name
