@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from providers.messaging.provider import Messaging
 from providers.messaging.sources import CoreSource, StreamSource
 from providers.sdk import Call, Link
 from tests.support import messaging
+from tests.support.configured_nats import configured_nats
 from tests.support.eventually import eventually
 from tests.support.messaging import HANDLED, Actor, Received, publish, send
 from tests.support.nats_server import connected, nats_server
@@ -423,27 +424,40 @@ class TestStreams:
 
     async def test_nothing_is_lost_when_the_server_is_killed(self, tmp_path: Path) -> None:
         bodies = [str(number).encode() for number in range(60)]
-        async with restartable(tmp_path) as (scene, kill, revive):
+        actor = Actor()
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(nats_server(store_dir=tmp_path))
+            await messaging.make_stream(server.url, "ORDERS", "orders.>")
+            bus = await stack.enter_async_context(connected(server))
+            own = await stack.enter_async_context(connected(server))
+            provider = await stack.enter_async_context(messaging.provider(own, actor))
+            scene = Scene(server, bus, actor, provider)
             killed = asyncio.Event()
 
             async def wait(_received: Received) -> bytes:
-                if len(scene.actor.calls) > 20:
+                if len(actor.calls) > 20:
                     await killed.wait()
                 return HANDLED
 
-            scene.actor.answer = wait
-            link = scene.stream_link(in_flight_max="5", ack_wait_ms="500")
-            await scene.provider.put_link(link)
+            actor.answer = wait
+            await provider.put_link(scene.stream_link(in_flight_max="5", ack_wait_ms="500"))
             await scene.store(*bodies)
-            await eventually(lambda: scene.actor.running == 5)
+            await eventually(lambda: actor.running == 5)
 
-            await kill()
+            os.kill(server.pid, signal.SIGKILL)
+            await server.wait_stopped()
+            await eventually(lambda: not own.is_connected)
             killed.set()
-            await eventually(lambda: scene.actor.running == 0)
-            await revive()
+            await eventually(lambda: actor.running == 0)
+            port = urlsplit(server.url).port
+            assert port is not None
+            scene.server = await stack.enter_async_context(
+                nats_server(store_dir=tmp_path, port=port)
+            )
+            await eventually(lambda: bus.is_connected and own.is_connected)
             await settled(scene)
 
-            assert set(scene.actor.bodies) == set(bodies)
+        assert set(actor.bodies) == set(bodies)
 
     async def test_what_was_handled_while_nats_was_away_is_settled_once_it_is_back(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
@@ -491,36 +505,6 @@ class TestStreams:
         await settled(scene)
 
         assert scene.actor.bodies == [b"one"]
-
-
-@asynccontextmanager
-async def restartable(
-    tmp_path: Path,
-) -> AsyncIterator[tuple[Scene, Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]]:
-    """A scene whose server can be killed, and come back with what it had stored."""
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(nats_server(store_dir=tmp_path))
-        await messaging.make_stream(server.url, "ORDERS", "orders.>")
-        bus = await stack.enter_async_context(connected(server))
-        own = await stack.enter_async_context(connected(server))
-        actor = Actor()
-        provider = await stack.enter_async_context(messaging.provider(own, actor))
-        scene = Scene(server, bus, actor, provider)
-
-        async def kill() -> None:
-            os.kill(server.pid, signal.SIGKILL)
-            await server.wait_stopped()
-            await eventually(lambda: not own.is_connected)
-
-        async def revive() -> None:
-            port = urlsplit(server.url).port
-            assert port is not None
-            scene.server = await stack.enter_async_context(
-                nats_server(store_dir=tmp_path, port=port)
-            )
-            await eventually(lambda: bus.is_connected and own.is_connected)
-
-        yield scene, kill, revive
 
 
 class TestCoreSubjects:
@@ -838,6 +822,19 @@ class TestLinks:
             assert bus.is_connected
             await scene.provider.delete_link(handling)
             await eventually(lambda: not bus.is_connected)
+
+    async def test_a_link_shows_its_own_credentials(self, scene: Scene, tmp_path: Path) -> None:
+        login = 'authorization { user: "worker", password: "hunter2" }'
+        async with configured_nats(tmp_path, login) as url:
+            for wrong in (url, url.replace("//", "//worker:wrong@")):
+                with pytest.raises(errors.Denied) as refusal:
+                    await scene.provider.put_link(messaging.consumer_link(uri=wrong))
+                assert "wrong" not in refusal.value.text
+
+            link = messaging.consumer_link(uri=url.replace("//", "//worker:hunter2@"))
+            await scene.provider.put_link(link)
+            await publish(scene.provider, link, "out")
+            await scene.provider.delete_link(link)
 
     async def test_a_nats_that_is_away_refuses_the_link_until_it_is_there(
         self, scene: Scene
