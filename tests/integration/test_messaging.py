@@ -1,7 +1,9 @@
 """The messaging provider on a real nats-server; the actor is the test's."""
 
 import asyncio
+import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +27,7 @@ from providers.sdk import Call, Link
 from tests.support import messaging
 from tests.support.configured_nats import configured_nats
 from tests.support.eventually import eventually
-from tests.support.messaging import HANDLED, Actor, Received, publish, send
+from tests.support.messaging import HANDLED, Actor, Received, publish, send, settled
 from tests.support.nats_server import connected, nats_server
 
 LONG_MS = "600000"
@@ -72,13 +74,6 @@ async def scene() -> AsyncIterator[Scene]:
             yield Scene(server, bus, actor, provider)
 
 
-async def settled(scene: Scene) -> None:
-    """Return once the stream's consumer has nothing more to do."""
-    async with asyncio.timeout(20):
-        while await scene.unsettled() != (0, 0):  # noqa: ASYNC110 - the server tells nobody
-            await asyncio.sleep(0.01)
-
-
 def failing(times: int, error: errors.LatticeError) -> Any:
     """An answer that fails so often, whatever the message."""
     left = times
@@ -99,7 +94,7 @@ class TestStreams:
         await scene.provider.put_link(scene.stream_link())
 
         await scene.store(b"one")
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert scene.actor.bodies == [b"one"] * 3
 
@@ -111,7 +106,7 @@ class TestStreams:
         await scene.provider.put_link(scene.stream_link(max_deliveries="2", dead_letter="dead.x"))
 
         await scene.store(b"one")
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert scene.actor.bodies == [b"one"] * 2
         (dead,) = await scene.dead_letters()
@@ -126,7 +121,7 @@ class TestStreams:
         )
 
         await scene.store(b"poison", subject="orders.new.7")
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert len(scene.actor.calls) == 3
         (dead,) = await scene.dead_letters()
@@ -153,7 +148,7 @@ class TestStreams:
         await scene.provider.put_link(scene.stream_link(max_deliveries="2"))
 
         await scene.store(b"poison", b"good")
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert sorted(scene.actor.bodies) == [b"good", b"poison", b"poison"]
         assert await scene.dead_letters() == []
@@ -172,7 +167,7 @@ class TestStreams:
         await client.close()
 
         await scene.provider.put_link(scene.stream_link(max_deliveries="2", dead_letter="dead.x"))
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert scene.actor.calls == []
         (dead,) = await scene.dead_letters()
@@ -189,7 +184,7 @@ class TestStreams:
         await scene.provider.put_link(scene.stream_link(max_deliveries="1", dead_letter="dead.x"))
 
         await scene.store(b"one")
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert [call.body for call in scene.actor.ended] == [b"one"]
         assert await scene.dead_letters() == []
@@ -203,7 +198,7 @@ class TestStreams:
 
         assert await scene.unsettled() == (8, 2)
         scene.actor.answer = messaging.handled
-        await settled(scene)
+        await settled(scene.server.url)
         assert len(scene.actor.ended) == 10
 
     async def test_a_message_that_is_worked_on_is_not_delivered_again(self, scene: Scene) -> None:
@@ -228,7 +223,7 @@ class TestStreams:
         # Three of them are the time after which the server would deliver it again.
         await eventually(lambda: extensions >= 9)
         gate.set()
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert scene.actor.bodies == [b"slow"]
 
@@ -281,7 +276,7 @@ class TestStreams:
         assert sum(await scene.unsettled()) == 1
         await client.close()
         await messaging.make_stream(scene.server.url, "DEAD", "dead.>")
-        await settled(scene)
+        await settled(scene.server.url)
 
         (dead,) = await scene.dead_letters()
         assert dead.data == b"poison"
@@ -306,7 +301,7 @@ class TestStreams:
             await eventually(lambda: lost.running == 2)
         # Its connection is gone; nothing of what it says now is heard.
         await scene.provider.put_link(link)
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert sorted(scene.actor.bodies) == [b"one", b"two"]
         await vanishing.stop()
@@ -314,7 +309,7 @@ class TestStreams:
     async def test_a_consumer_that_was_deleted_is_made_again(self, scene: Scene) -> None:
         await scene.provider.put_link(scene.stream_link())
         await scene.store(b"one")
-        await settled(scene)
+        await settled(scene.server.url)
 
         client = await nats.connect(scene.server.url)
         await client.jetstream().delete_consumer("ORDERS", "workers")
@@ -328,7 +323,7 @@ class TestStreams:
         await scene.provider.put_link(scene.stream_link(only_new="true"))
 
         await scene.store(b"new")
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert scene.actor.bodies == [b"new"]
 
@@ -337,7 +332,7 @@ class TestStreams:
 
         for subject in ("orders.a", "orders.b.1", "orders.c"):
             await scene.store(b"x", subject=subject)
-        await settled(scene)
+        await settled(scene.server.url)
 
         subjects = sorted(call.message["subject"] for call in scene.actor.calls)
         assert subjects == ["orders.a", "orders.b.1"]
@@ -361,7 +356,7 @@ class TestStreams:
         )
 
         await scene.store(b"x", subject="orders.a")
-        await settled(scene)
+        await settled(scene.server.url)
 
         # Its own bound is below ours, and after it the server would say nothing more.
         assert len(scene.actor.calls) == 2
@@ -455,7 +450,7 @@ class TestStreams:
                 nats_server(store_dir=tmp_path, port=port)
             )
             await eventually(lambda: bus.is_connected and own.is_connected)
-            await settled(scene)
+            await settled(scene.server.url)
 
         assert set(actor.bodies) == set(bodies)
 
@@ -476,7 +471,7 @@ class TestStreams:
         await scene.provider.put_link(scene.stream_link())
 
         await scene.store(b"one")
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert scene.actor.bodies == [b"one"]
         assert attempts == 3
@@ -502,7 +497,7 @@ class TestStreams:
         await eventually(lambda: any(each.deliveries > 1 for each in source._in_flight.values()))
 
         gate.set()
-        await settled(scene)
+        await settled(scene.server.url)
 
         assert scene.actor.bodies == [b"one"]
 
@@ -803,7 +798,53 @@ class TestSending:
             )
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "providers" / "messaging.md"
+
+
+def documented_permissions(use: str) -> list[str]:
+    """What the page says that a NATS user must be able to publish."""
+    row = re.search(rf"^\| {re.escape(use)} \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
+    assert row
+    return re.findall(r"`((?:\$JS|_INBOX)[^`]+)`", row[1])
+
+
 class TestLinks:
+    async def test_a_nats_user_needs_no_more_than_the_page_says(
+        self, scene: Scene, tmp_path: Path
+    ) -> None:
+        allowed = ["dead.x"]
+        for use in ("answers, and to notice a dead connection", "streams", "dead letters"):
+            allowed += documented_permissions(use)
+        configuration = f"""
+            jetstream {{ store_dir: "{tmp_path}" }}
+            authorization {{ users: [
+                {{ user: "all", password: "x" }}
+                {{ user: "some", password: "x", permissions: {{
+                    publish: {json.dumps(allowed)}, subscribe: ["_INBOX.>"] }} }}
+            ] }}"""
+        async with configured_nats(tmp_path, configuration) as url:
+            everything = url.replace("//", "//all:x@")
+            await messaging.make_stream(everything, "ORDERS", "orders.>")
+            await messaging.make_stream(everything, "DEAD", "dead.>")
+            scene.actor.answer = failing(2, errors.ActorError("no"))
+            link = scene.stream_link(
+                uri=url.replace("//", "//some:x@"), max_deliveries="2", dead_letter="dead.x"
+            )
+            await scene.provider.put_link(link)
+            client = await nats.connect(everything)
+            await client.jetstream().publish("orders.new", b"poison")
+            await eventually(lambda: len(scene.actor.calls) == 2)
+            await client.jetstream().publish("orders.new", b"good")
+            await eventually(lambda: scene.actor.ended)
+            await client.close()
+            await scene.provider.delete_link(link)
+            await eventually(lambda: not scene.provider._ending)
+
+            assert scene.actor.bodies == [b"poison", b"poison", b"good"]
+            (dead,) = await messaging.stored(everything, "DEAD")
+            assert dead.data == b"poison"
+            await settled(everything)
+
     async def test_a_link_may_use_another_nats(self, scene: Scene) -> None:
         async with nats_server() as elsewhere, connected(elsewhere) as there:
             sending = messaging.consumer_link(uri=elsewhere.url)

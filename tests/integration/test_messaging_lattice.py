@@ -36,14 +36,6 @@ async def store(cluster: Cluster, *bodies: bytes) -> None:
         )
 
 
-async def settled(cluster: Cluster) -> None:
-    async with asyncio.timeout(20):
-        state = (1, 0)
-        while state != (0, 0):
-            await asyncio.sleep(0.01)
-            state = await messaging.unsettled(cluster.nats.url, "ORDERS", "workers")
-
-
 @pytest.mark.parametrize("place", ["lattice+builtin://messaging", "lattice+process://messaging"])
 async def test_an_actor_gets_messages_and_sends_its_own(cluster: Cluster, place: str) -> None:
     alpha, beta = await cluster.start_hosts(2)
@@ -117,7 +109,7 @@ async def test_a_host_that_is_killed_loses_no_message_of_a_stream(cluster: Clust
     await eventually(lambda: len(gate.invocations) == 2 * len(bodies), timeout_s=20)
     gate.open()
 
-    await settled(cluster)
+    await messaging.settled(cluster.nats.url)
     again = [codec.unpack(each.payload)["body"] for each in gate.invocations[len(bodies) :]]
     assert sorted(again) == sorted(bodies)
 
@@ -141,7 +133,7 @@ async def test_a_host_that_stops_hands_its_messages_to_the_next(cluster: Cluster
     gate.open()
     assert await asyncio.wait_for(first.process.wait(), 25) == 0, first.log
 
-    await settled(cluster)
+    await messaging.settled(cluster.nats.url)
     handled = [codec.unpack(each.payload)["body"] for each in gate.invocations]
     assert sorted(handled) == sorted(bodies)
 

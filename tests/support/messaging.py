@@ -18,6 +18,8 @@ from providers.sdk import Call, Link
 
 PROVIDER = "messages"
 ACTOR = "worker"
+PATIENCE_S = 20.0
+"""Far beyond what any of it takes; only a failing test waits so long."""
 HANDLED = codec.pack({"ok": None})
 
 
@@ -198,3 +200,10 @@ async def unsettled(url: str, stream: str, consumer: str) -> tuple[int, int]:
         return info.num_pending or 0, info.num_ack_pending or 0
     finally:
         await client.close()
+
+
+async def settled(url: str, stream: str = "ORDERS", consumer: str = "workers") -> None:
+    """Return once a consumer has nothing more to do."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await unsettled(url, stream, consumer) != (0, 0):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
