@@ -1,8 +1,11 @@
 """What an operator may write for messages, and what is refused."""
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lattice import errors
 from providers.messaging import settings
@@ -132,3 +135,21 @@ def test_keys_that_mean_nothing_are_told() -> None:
     assert settings.unknown_keys({"subscription": "a", "URI": "b"}, settings.HANDLER_KEYS) == [
         "subscription"
     ]
+
+
+CONFIGS = st.dictionaries(
+    st.sampled_from(sorted(settings.PROVIDER_KEYS)),
+    st.text(max_size=20) | st.sampled_from(["a.>", "1", "true", "S", "[]", "[{}]", "\ud800"]),
+)
+
+
+@given(CONFIGS, CONFIGS)
+def test_whatever_is_written_is_taken_or_refused(
+    provider: dict[str, str], link: dict[str, str]
+) -> None:
+    with contextlib.suppress(errors.InvalidRequest):
+        settings.parse_territory(provider)
+    with contextlib.suppress(errors.InvalidRequest):
+        settings.parse_handler(provider, link, default_queue="mine")
+    with contextlib.suppress(errors.InvalidRequest):
+        settings.parse_sending(provider, link)
