@@ -559,7 +559,7 @@ class Bus:
 
         Raises:
             NotFound: no stream keeps what is sent there.
-            Unavailable: the stream refused, or the connection was lost.
+            ProviderError: the stream refused the message.
             LatticeError: as ``request``.
         """
         try:

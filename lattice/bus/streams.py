@@ -239,17 +239,17 @@ def stored_at(answer: bytes, subject: str) -> StoredAt:
     """Read a stream's acknowledgement.
 
     Raises:
-        Unavailable: the stream refused, or it is none.
+        ProviderError: the stream refused, or it is none; either way nothing was stored.
     """
     try:
         fields = json.loads(answer)
         if "error" in fields:
             reason = str(fields["error"].get("description", "no reason given"))
-            raise errors.Unavailable(f"the stream of {subject} refused the message: {reason}")
+            raise errors.ProviderError(f"the stream of {subject} refused the message: {reason}")
         return StoredAt(
             stream=str(fields["stream"]),
             sequence=int(fields["seq"]),
             is_duplicate=bool(fields.get("duplicate", False)),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise errors.Unavailable(f"what answered on {subject} is not a stream") from None
+        raise errors.ProviderError(f"what answered on {subject} is not a stream") from None

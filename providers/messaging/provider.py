@@ -169,6 +169,7 @@ class Messaging(Provider):
             PayloadTooLarge: the message is larger than NATS takes.
             NotRunning: nobody listens to a request.
             NotFound: no stream keeps the message, and the link wants that.
+            ProviderError: the stream refused it.
             DeadlineExceeded: no answer in time.
             Unavailable: NATS is away.
         """
