@@ -331,7 +331,11 @@ async def test_a_provider_that_does_not_start_leaves_nothing(
 @pytest.mark.parametrize(
     ("reference", "code", "text"),
     [
-        ("lattice+builtin://dodo", "not_found", "http-client, http-server, keyvalue"),
+        (
+            "lattice+builtin://dodo",
+            "not_found",
+            "blobstore, http-client, http-server, keyvalue, messaging",
+        ),
         ("lattice+process://dodo", "not_found", "no provider named 'dodo'"),
         ("ghcr.io/wasmcloud/kv:latest", "denied", "--allow-latest"),
         ("file://relative", "invalid_request", "file:///PATH"),
