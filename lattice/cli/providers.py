@@ -42,8 +42,8 @@ async def start_provider(
         str,
         typer.Argument(
             metavar="REFERENCE",
-            help="A name (http-server, http-client, keyvalue), lattice+builtin://NAME (inside the"
-            " host, the same), lattice+process://NAME (a process of its own), file:// or a registry"
+            help="A name (such as http-server), lattice+builtin://NAME (inside the host,"
+            " the same), lattice+process://NAME (a process of its own), file:// or a registry"
             " reference.",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Servers that take long to start, one for all tests; and the event loops that a suite may ask for."""
+"""Servers that are slow to start, one for all tests; and event loops that a suite may ask for."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
