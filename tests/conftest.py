@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 
 from lattice import errors
@@ -16,6 +17,10 @@ from tests.support.nats_server import connected
 
 LEAVING_S = 2.0
 """How long tasks that were cancelled at the end of a test may take to unwind."""
+
+# How long an example takes says how busy the machine is; a test that hangs has its own time-out.
+hypothesis.settings.register_profile("lattice", deadline=None)
+hypothesis.settings.load_profile("lattice")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
