@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "lattice.wire": KERNEL,
     "lattice.identity": KERNEL,
     "lattice.manifest": f"{KERNEL} lattice.wire",
+    "lattice.project": KERNEL,
     "lattice.bus": SHARED,
     "lattice.archives": SHARED,
     "lattice.artefacts": f"{SHARED} lattice.bus",
@@ -45,7 +46,8 @@ MAY_IMPORT = {
     "lattice.state": f"{SHARED} lattice.bus",
     "lattice.control": f"{SHARED} lattice.bus lattice.state",
     "lattice.cli": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.registry"
-    " lattice.rpc lattice.state lattice.control lattice.manifest lattice.reconcile",
+    " lattice.rpc lattice.state lattice.control lattice.manifest lattice.project"
+    " lattice.reconcile",
     "lattice.reconcile": f"{SHARED} lattice.bus lattice.settings lattice.state lattice.manifest"
     " lattice.control",
     "lattice.installed": "",
