@@ -34,6 +34,8 @@ MAY_IMPORT = {
     "lattice.identity": KERNEL,
     "lattice.manifest": f"{KERNEL} lattice.wire",
     "lattice.project": KERNEL,
+    "lattice.binaries": SHARED,
+    "lattice.guests": f"{SHARED} lattice.binaries lattice.project",
     "lattice.bus": SHARED,
     "lattice.archives": SHARED,
     "lattice.artefacts": f"{SHARED} lattice.bus",
@@ -45,9 +47,9 @@ MAY_IMPORT = {
     "lattice.settings": f"{KERNEL} lattice.bus",
     "lattice.state": f"{SHARED} lattice.bus",
     "lattice.control": f"{SHARED} lattice.bus lattice.state",
-    "lattice.cli": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.registry"
-    " lattice.rpc lattice.state lattice.control lattice.manifest lattice.project"
-    " lattice.reconcile",
+    "lattice.cli": f"{SHARED} lattice.bus lattice.archives lattice.artefacts lattice.binaries"
+    " lattice.guests lattice.registry lattice.rpc lattice.state lattice.control lattice.manifest"
+    " lattice.project lattice.reconcile",
     "lattice.reconcile": f"{SHARED} lattice.bus lattice.settings lattice.state lattice.manifest"
     " lattice.control",
     "lattice.installed": "",

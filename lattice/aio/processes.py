@@ -36,6 +36,7 @@ async def spawn(
     error_output: int | None = None,
     stdin: int | None = None,
     env: dict[str, str] | None = None,
+    directory: PathLike[str] | None = None,
 ) -> asyncio.subprocess.Process:
     """Start a child that the kernel kills when this process dies, even by SIGKILL (Linux).
 
@@ -59,6 +60,7 @@ async def spawn(
                 stdout=output,
                 stderr=error_output if output is None else asyncio.subprocess.STDOUT,
                 env=env,
+                cwd=directory,
                 start_new_session=True,
                 preexec_fn=partial(_die_with, os.getpid()),
             )

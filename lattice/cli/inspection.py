@@ -13,15 +13,15 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from lattice import archives, artefacts, errors, limits
-from lattice.cli import binaries, completion, hosts, output, references
+from lattice import archives, artefacts, binaries, errors, limits
+from lattice.binaries import Abi, Binary, Needed
+from lattice.cli import completion, hosts, output, references
 from lattice.cli.artefacts import (
     InsecureOption,
     LatestOption,
     PasswordOption,
     UserOption,
 )
-from lattice.cli.binaries import Abi, Binary, Needed
 from lattice.cli.connection import connect
 from lattice.cli.options import Options, command
 from lattice.cli.output import Result
@@ -200,20 +200,24 @@ def fields(inspected: Inspected) -> dict[str, Any]:
         "custom_sections": [
             {"name": name, "bytes": size} for name, size in (binary.custom if binary else ())
         ],
-        "needs_links": [
-            {
-                "wit_namespace": needed.namespace,
-                "wit_package": needed.package,
-                "interfaces": list(needed.interfaces),
-                "role": "target" if needed.is_target else "source",
-            }
-            for needed in inspected.needs
-        ],
+        "needs_links": needs_json(inspected.needs),
         "targets": list(inspected.targets),
         "signed": inspected.claims is not None,
         "claims": _claims_json(inspected.claims),
         "claims_fault": inspected.fault or None,
     }
+
+
+def needs_json(needs: Iterable[Needed]) -> list[dict[str, Any]]:
+    return [
+        {
+            "wit_namespace": needed.namespace,
+            "wit_package": needed.package,
+            "interfaces": list(needed.interfaces),
+            "role": "target" if needed.is_target else "source",
+        }
+        for needed in needs
+    ]
 
 
 def text(inspected: Inspected) -> list[RenderableType]:

@@ -27,6 +27,7 @@ from lattice.cli import (
     labels,
     links,
     logs,
+    new,
     options,
     output,
     par,
@@ -36,10 +37,12 @@ from lattice.cli import (
     top,
     up,
 )
+from lattice.cli.build import register as register_build
 from lattice.cli.options import Options, command
 from lattice.cli.output import Form
 
 RUN = "Run a lattice"
+WRITE = "Write an actor"
 LOOK = "Look at it"
 ACT = "Actors and providers"
 WIRE = "Wire them together"
@@ -47,7 +50,7 @@ DECLARE = "Say what should run"
 PUBLISH = "Publish"
 CONFIGURE = "Configure this command"
 
-PANELS = (RUN, LOOK, ACT, DECLARE, WIRE, PUBLISH, CONFIGURE)
+PANELS = (RUN, WRITE, LOOK, ACT, DECLARE, WIRE, PUBLISH, CONFIGURE)
 """In the order of the help."""
 
 HELP = (
@@ -108,6 +111,9 @@ def build() -> typer.Typer:
     up.register(app, panel=RUN)
     reconcile.register(app, panel=RUN)
     demo.register(app, panel=RUN)
+
+    new.register(app, panel=WRITE)
+    register_build(app, panel=WRITE)
 
     get = _group("Show hosts, what runs on them, links, claims.")
     app.add_typer(get, name="get", rich_help_panel=LOOK)

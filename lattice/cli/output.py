@@ -191,6 +191,23 @@ def busy(text: str) -> AbstractContextManager[object]:
 
 
 @contextmanager
+def doing(form: Form) -> Iterator[Callable[[str], None]]:
+    """Say what goes on, one thing after the other.
+
+    On a terminal in one line that goes away, elsewhere a line each; nothing where the result is for
+    a program.
+    """
+    console = _console(stderr=True)
+    if form is not Form.TEXT:
+        yield lambda _text: None
+    elif console.is_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(Text(visible(text)))
+    else:
+        yield note
+
+
+@contextmanager
 def progress(text: str) -> Iterator[Callable[[int, int], None]]:
     """Show how far something is, on a terminal only; told by bytes done, and bytes in all."""
     console = _console(stderr=True)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lattice import errors
-from lattice.cli import binaries
-from lattice.cli.binaries import Abi, Name, Needed
+from lattice import binaries
+from lattice.binaries import Abi, Name, Needed
 from lattice.identity import sections
 from tests.support import wat
 
