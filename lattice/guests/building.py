@@ -50,7 +50,7 @@ class Built:
     """False when nothing had changed since the last build."""
     elapsed_s: float
     output: str
-    """What the tools had to say, such as warnings."""
+    """What the tool had to say, such as warnings."""
 
 
 class BuildFailed(errors.InvalidRequest):
@@ -81,19 +81,19 @@ async def build(
     # Files are read in a thread: whoever watches them serves an actor meanwhile.
     *preparing, making = steps
     fingerprint = await asyncio.to_thread(_fingerprint, project, making)
-    said: list[str] = []
+    said = ""
     is_new = again or not await asyncio.to_thread(_is_current, project, fingerprint)
     if is_new:
         (project.folder / MEMORY).unlink(missing_ok=True)
         project.output.parent.mkdir(parents=True, exist_ok=True)
         for step in preparing:
             say(step.says)
-            said.append(await _run(step, project, toolbox))
+            await _run(step, project, toolbox)
         if preparing:
             # They write lock files, which are part of the source.
             fingerprint = await asyncio.to_thread(_fingerprint, project, making)
         say(making.says)
-        said.append(await _run(making, project, toolbox))
+        said = await _run(making, project, toolbox)
     wasm = _made(project)
     binary = _checked(project, wasm)
     digest = hashlib.sha256(wasm).hexdigest()
@@ -106,7 +106,7 @@ async def build(
         binary=binary,
         is_new=is_new,
         elapsed_s=time.monotonic() - began_s,
-        output="\n".join(filter(None, said)),
+        output=said,
     )
 
 
