@@ -1,7 +1,7 @@
 """Folders for new actors: what a language has of each kind, and the files that makes.
 
-A template is a folder of this package, ``LANGUAGE/shared`` with ``LANGUAGE/KIND`` laid over it and
-``shared`` beneath. In its files' names and text ``{{word}}`` stands for what differs from actor to
+A template is some folders of this package, one laid over the other: what all have in common, or all
+of a kind, or of a kind and an ABI; then ``LANGUAGE/shared`` and ``LANGUAGE/KIND``. In files' names and text ``{{word}}`` stands for what differs from actor to
 actor; a name that begins with ``dot-`` is written with a dot, and one that ends in ``.in`` without.
 """
 
@@ -117,7 +117,13 @@ def files(kind: Kind, language: Language, name: str) -> list[File]:
     words["attempt"] = _filled(_ATTEMPTS[kind], words)
     words["dev"] = _filled(_DEVS[kind], words)
     found: dict[str, bytes] = {}
-    for folder in ("shared", f"{language}/shared", f"shared-{kind}", f"{language}/{kind}"):
+    for folder in (
+        "common/all",
+        f"common/{kind}",
+        f"common/{words['abi']}/{kind}",
+        f"{language}/shared",
+        f"{language}/{kind}",
+    ):
         found.update(_rendered(_ROOT.joinpath(folder), words))
     return [File(path, content) for path, content in sorted(found.items())]
 
