@@ -15,10 +15,10 @@ from pathlib import Path
 
 from lattice import binaries, errors, limits
 from lattice.binaries import Binary
-from lattice.guests import commands, recipes
+from lattice.guests import commands, recipes, tools
 from lattice.guests.recipes import Step
 from lattice.guests.tools import Toolbox
-from lattice.project import Abi, Kind, Project
+from lattice.project import Abi, Kind, Language, Project
 
 BUILD_TIMEOUT_S = 1800.0
 """For one step: a large program in Rust, built for the first time on a small machine."""
@@ -77,7 +77,10 @@ async def build(
         Unavailable: a tool could not be installed.
     """
     began_s = time.monotonic()
-    steps = recipes.recipe(project)
+    rust = tools.WASIP2
+    if project.actor.language is Language.RUST and not project.build.command:
+        rust = await toolbox.rust_target()
+    steps = recipes.recipe(project, rust)
     # Files are read in a thread: whoever watches them serves an actor meanwhile.
     *preparing, making = steps
     fingerprint = await asyncio.to_thread(_fingerprint, project, making)

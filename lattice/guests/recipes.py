@@ -4,17 +4,30 @@ A recipe is a list of commands, decided by what the project file and its folder 
 language has a manifest of its own (``package.json``, ``Cargo.toml``), that says more than we do.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from lattice import errors
 from lattice.guests import tools
-from lattice.guests.tools import Tool
+from lattice.guests.tools import RustTarget, Tool
 from lattice.project import Abi, Language, Project
 
 WORLD = "actor"
 """The WIT world that templates for components have."""
+
+ABIS: Mapping[Language, Abi] = {
+    Language.ASSEMBLYSCRIPT: Abi.WAPC,
+    Language.C: Abi.WAPC,
+    Language.GO: Abi.WAPC,
+    Language.JAVASCRIPT: Abi.COMPONENT,
+    Language.PYTHON: Abi.COMPONENT,
+    Language.RUST: Abi.COMPONENT,
+    Language.TYPESCRIPT: Abi.COMPONENT,
+    Language.ZIG: Abi.WAPC,
+}
+"""What the tools of each language make."""
 
 STACK_BYTES = 16 * 1024
 """Stack of guests without a run time: every instance has it, and compilers give up to 16 MiB."""
@@ -36,26 +49,38 @@ class Step:
     """Where it leaves what was built, when that is not where the project file wants it."""
 
 
-def recipe(project: Project) -> tuple[Step, ...]:
-    """The commands that build a project.
+def recipe(project: Project, rust: RustTarget = tools.WASIP2) -> tuple[Step, ...]:
+    """The commands that build a project; ``rust`` is what a project in Rust is compiled for.
 
     Raises:
         InvalidRequest: its language can't make what it wants, or there is nothing to build.
     """
     if project.build.command:
         return (Step(says=" ".join(project.build.command), arguments=project.build.command),)
-    make, abi = _RECIPES[project.actor.language]
-    if project.actor.abi is not abi:
+    language = project.actor.language
+    if project.actor.abi is not ABIS[language]:
         raise errors.InvalidRequest(
-            f"{project.actor.language} is built to {abi}, not {project.actor.abi}:"
-            f' write abi = "{abi}", or say how with build.command'
+            f"{language} is built to {ABIS[language]}, not {project.actor.abi}:"
+            f' write abi = "{ABIS[language]}", or say how with build.command'
         )
-    return tuple(make(project))
-
-
-def abi(language: Language) -> Abi:
-    """What the tools of a language make."""
-    return _RECIPES[language][1]
+    match language:
+        case Language.C:
+            steps = _c(project)
+        case Language.ZIG:
+            steps = _zig(project)
+        case Language.GO:
+            steps = _go(project)
+        case Language.PYTHON:
+            steps = _python(project)
+        case Language.RUST:
+            steps = _rust(project, rust)
+        case Language.ASSEMBLYSCRIPT | Language.JAVASCRIPT | Language.TYPESCRIPT:
+            steps = _npm(project)
+        case Language.OTHER:
+            raise AssertionError("the project file has a command of its own")
+        case _:
+            assert_never(language)
+    return tuple(steps)
 
 
 def _c(project: Project) -> Sequence[Step]:
@@ -137,13 +162,18 @@ def _python(project: Project) -> Sequence[Step]:
     return steps
 
 
-def _rust(project: Project) -> Sequence[Step]:
+def _rust(project: Project, target: RustTarget) -> Sequence[Step]:
     crate = project.actor.name.replace("-", "_")
+    environment = {}
+    if target.linker:
+        variable = f"CARGO_TARGET_{target.name.upper().replace('-', '_')}_LINKER"
+        environment[variable] = target.linker
     build = Step(
         says="compiling Rust",
         tool=tools.CARGO,
-        arguments=("build", "--release", "--quiet", "--target", "wasm32-wasip2"),
-        product=project.folder / "target" / "wasm32-wasip2" / "release" / f"{crate}.wasm",
+        arguments=("build", "--release", "--quiet", "--target", target.name),
+        environment=environment,
+        product=project.folder / "target" / target.name / "release" / f"{crate}.wasm",
     )
     if (project.folder / "Cargo.lock").exists():
         return [build]
@@ -191,20 +221,3 @@ def _named(project: Project, suffix: str) -> list[str]:
             f" {', '.join(project.build.sources)}"
         )
     return found
-
-
-def _unknown(_project: Project) -> Sequence[Step]:
-    raise AssertionError("the project file has a command of its own")
-
-
-_RECIPES: Mapping[Language, tuple[Callable[[Project], Sequence[Step]], Abi]] = {
-    Language.ASSEMBLYSCRIPT: (_npm, Abi.WAPC),
-    Language.C: (_c, Abi.WAPC),
-    Language.GO: (_go, Abi.WAPC),
-    Language.JAVASCRIPT: (_npm, Abi.COMPONENT),
-    Language.OTHER: (_unknown, Abi.COMPONENT),
-    Language.PYTHON: (_python, Abi.COMPONENT),
-    Language.RUST: (_rust, Abi.COMPONENT),
-    Language.TYPESCRIPT: (_npm, Abi.COMPONENT),
-    Language.ZIG: (_zig, Abi.WAPC),
-}

@@ -1,8 +1,9 @@
 """Folders for new actors: what a language has of each kind, and the files that makes.
 
 A template is some folders of this package, one laid over the other: what all have in common, or all
-of a kind, or of a kind and an ABI; then ``LANGUAGE/shared`` and ``LANGUAGE/KIND``. In files' names and text ``{{word}}`` stands for what differs from actor to
-actor; a name that begins with ``dot-`` is written with a dot, and one that ends in ``.in`` without.
+of a kind, or of a kind and an ABI; then ``LANGUAGE/shared`` and ``LANGUAGE/KIND``. In files' names
+and text ``{{word}}`` stands for what differs from actor to actor; a name that begins with ``dot-``
+is written with a dot, and one that ends in ``.in`` without that.
 """
 
 import re
@@ -105,7 +106,7 @@ def files(kind: Kind, language: Language, name: str) -> list[File]:
             f"there is no template for {kind} in {language}; there is one in: {', '.join(able)}"
         )
     words = {
-        "abi": recipes.abi(language).value,
+        "abi": recipes.ABIS[language].value,
         "crate": name.replace("-", "_"),
         "kind": kind.value,
         "language": language.value,

@@ -6,6 +6,7 @@ whenever nothing is being built. A suitable tool of the machine's own goes befor
 """
 
 import asyncio
+import dataclasses
 import fcntl
 import importlib.metadata
 import os
@@ -95,6 +96,18 @@ CARGO = Tool(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class RustTarget:
+    """What Rust is compiled for, to make a component."""
+
+    name: str
+    linker: str = ""
+    """The program that makes the component, where the target's own linker does not."""
+
+
+WASIP2 = RustTarget("wasm32-wasip2")
+
+
 class ToolMissing(errors.NotFound):
     """A tool is not here, and may not or can't be installed."""
 
@@ -152,6 +165,38 @@ class Toolbox:
             await self._install(tool, place)
         return Found(program=program, own=False)
 
+    async def rust_target(self) -> RustTarget:
+        """What this machine's Rust can compile for: WASI 0.2, or 0.1 with a linker that adapts it.
+
+        Raises:
+            NotFound: there is no Rust, or it can do neither; says how to get it.
+        """
+        cargo = await self.find(CARGO)
+        rustc = str(cargo.program.with_name("rustc"))
+        if await self._has_target(rustc, WASIP2.name):
+            return WASIP2
+        system_root = await self._answer(rustc, "--print", "sysroot")
+        linkers = _component_linkers(Path(system_root))
+        if linkers and await self._has_target(rustc, "wasm32-wasip1"):
+            return RustTarget("wasm32-wasip1", str(linkers[0]))
+        raise ToolMissing(
+            dataclasses.replace(CARGO, remedy="get it with: rustup target add wasm32-wasip2"),
+            f"{cargo.program} can't compile for {WASIP2.name}",
+        )
+
+    async def _has_target(self, rustc: str, target: str) -> bool:
+        folder = await self._answer(rustc, "--print", "target-libdir", "--target", target)
+        return bool(folder) and await asyncio.to_thread(Path(folder).is_dir)
+
+    async def _answer(self, *words: str) -> str:
+        outcome = await commands.run(
+            words,
+            folder=Path.cwd(),
+            environment=self.environment,
+            timeout_s=VERSION_TIMEOUT_S,
+        )
+        return outcome.output if outcome.status == 0 else ""
+
     async def _own(self, tool: Tool) -> Path | None:
         """The machine's own, if it is new enough."""
         program = self._which(tool.program)
@@ -167,16 +212,8 @@ class Toolbox:
     async def _version(self, tool: Tool, program: Path) -> tuple[int, int] | None:
         # Go has no option for it.
         question = "version" if tool is GO else "--version"
-        outcome = await commands.run(
-            (str(program), question),
-            folder=Path.cwd(),
-            environment=self.environment,
-            timeout_s=VERSION_TIMEOUT_S,
-        )
-        match = _NUMBERS.search(outcome.output)
-        if outcome.status != 0 or match is None:
-            return None
-        return int(match[1]), int(match[2])
+        match = _NUMBERS.search(await self._answer(str(program), question))
+        return None if match is None else (int(match[1]), int(match[2]))
 
     async def _why_not(self, tool: Tool) -> str:
         program = self._which(tool.program)
@@ -220,6 +257,10 @@ class Toolbox:
 
 class _InstallFailed(errors.Unavailable):
     remedy = "see that the Python index can be reached, by pip's own settings"
+
+
+def _component_linkers(system_root: Path) -> list[Path]:
+    return sorted(system_root.glob("lib/rustlib/*/bin/wasm-component-ld"))
 
 
 def default_folder(environment: Mapping[str, str]) -> Path:
