@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lattice import errors
-from lattice import binaries
+from lattice import binaries, errors
 from lattice.binaries import Abi, Name, Needed
 from lattice.identity import sections
 from tests.support import wat
