@@ -37,6 +37,35 @@ PLAIN = assemble("""
 """)
 
 
+NESTED = assemble("""
+  (component
+    (component $greeter
+      (core module $main
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
+        (func (export "length") (param i32 i32) (result i32) (local.get 1)))
+      (core instance $main (instantiate $main))
+      (func (export "length") (param "text" string) (result u32)
+        (canon lift (core func $main "length") (memory (core memory $main "memory"))
+          (realloc (core func $main "realloc")))))
+    (component $caller
+      (import "length" (func $length (param "text" string) (result u32)))
+      (core module $libc (memory (export "memory") 1) (data (i32.const 0) "seven b"))
+      (core instance $libc (instantiate $libc))
+      (core func $length (canon lower (func $length) (memory (core memory $libc "memory"))))
+      (core module $main
+        (import "" "length" (func $length (param i32 i32) (result i32)))
+        (func (export "measure") (result i32) (call $length (i32.const 0) (i32.const 7))))
+      (core instance $main (instantiate $main
+        (with "" (instance (export "length" (func $length))))))
+      (func (export "measure") (result u32) (canon lift (core func $main "measure"))))
+    (instance $greeter (instantiate $greeter))
+    (instance $caller (instantiate $caller (with "length" (func $greeter "length"))))
+    (export "measure" (func $caller "measure")))
+""")
+"""Two components in one, each with a memory of its own: what lies between them reads both."""
+
+
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
     engine = Engine(EngineSettings(instances_max=64))
@@ -59,6 +88,19 @@ async def test_what_it_is_shows_in_the_bytes(engine: Engine) -> None:
 
 async def test_a_function_of_the_world_is_called_by_its_name(engine: Engine) -> None:
     assert await call(await engine.load(PLAIN), "add", 2, 3) == 5
+
+
+async def test_components_within_a_component_pass_values_from_memory_to_memory(
+    engine: Engine,
+) -> None:
+    assert await call(await engine.load(NESTED), "measure") == 7
+
+
+async def test_a_module_with_several_memories_is_refused_all_the_same(engine: Engine) -> None:
+    guest = '(func (export "__guest_call") (param i32 i32) (result i32) (i32.const 1))'
+
+    with pytest.raises(errors.InvalidRequest, match="memories count of 2"):
+        await engine.load(assemble(f"(module (memory 1) (memory 1) {guest})"))
 
 
 async def test_a_function_of_an_interface_is_called_by_both_names(engine: Engine) -> None:
