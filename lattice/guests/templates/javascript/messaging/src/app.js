@@ -4,7 +4,6 @@ import { publish } from "wasmcloud:messaging/consumer@0.2.0";
 
 export const handler = {
   handleMessage(message) {
-    console.log(message.subject);
     if (message.replyTo === undefined) return;
     const greeting = `Hello, ${new TextDecoder().decode(message.body)}!`;
     publish({ subject: message.replyTo, body: new TextEncoder().encode(greeting) });

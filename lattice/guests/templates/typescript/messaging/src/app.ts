@@ -5,7 +5,6 @@ import type { BrokerMessage } from "wasmcloud:messaging/types@0.2.0";
 
 export const handler = {
   handleMessage(message: BrokerMessage): void {
-    console.log(message.subject);
     if (message.replyTo === undefined) return;
     const greeting = `Hello, ${new TextDecoder().decode(message.body)}!`;
     publish({ subject: message.replyTo, body: new TextEncoder().encode(greeting) });
