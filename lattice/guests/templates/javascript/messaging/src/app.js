@@ -1,11 +1,12 @@
 // {{name}}: answers every message whose sender waits with a greeting.
 
 import { publish } from "wasmcloud:messaging/consumer@0.2.0";
+import { decode, encode } from "./text.js";
 
 export const handler = {
   handleMessage(message) {
     if (message.replyTo === undefined) return;
-    const greeting = `Hello, ${new TextDecoder().decode(message.body)}!`;
-    publish({ subject: message.replyTo, body: new TextEncoder().encode(greeting) });
+    const greeting = `Hello, ${decode(message.body)}!`;
+    publish({ subject: message.replyTo, body: encode(greeting) });
   },
 };

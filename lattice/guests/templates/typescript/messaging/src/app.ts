@@ -2,11 +2,12 @@
 
 import { publish } from "wasmcloud:messaging/consumer@0.2.0";
 import type { BrokerMessage } from "wasmcloud:messaging/types@0.2.0";
+import { decode, encode } from "./text.js";
 
 export const handler = {
   handleMessage(message: BrokerMessage): void {
     if (message.replyTo === undefined) return;
-    const greeting = `Hello, ${new TextDecoder().decode(message.body)}!`;
-    publish({ subject: message.replyTo, body: new TextEncoder().encode(greeting) });
+    const greeting = `Hello, ${decode(message.body)}!`;
+    publish({ subject: message.replyTo, body: encode(greeting) });
   },
 };
