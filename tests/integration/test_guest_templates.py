@@ -18,6 +18,9 @@ from tests.support import command_line
 from tests.support.cluster import Cluster, LocalHost
 from tests.support.eventually import eventually
 
+COMPILE_S = 300.0
+"""How long a host may compile an interpreter of twenty megabytes; a busy machine takes a minute."""
+
 TOOLBOX = Toolbox(folder=tools.default_folder(os.environ), environment=dict(os.environ))
 
 LANGUAGES = [
@@ -57,7 +60,9 @@ async def started(
     templates.write(templates.files(kind, language, "hello-there"), folder)
     built = await building.build(project.load(folder), TOOLBOX)
     (host,) = await cluster.start_hosts(1)
-    await cluster.start_actor("hello-there", on=host, wasm=built.path.read_bytes())
+    await cluster.start_actor(
+        "hello-there", on=host, wasm=built.path.read_bytes(), within_s=COMPILE_S
+    )
     return built, host
 
 

@@ -198,6 +198,7 @@ class Cluster:
         module: str | None = None,
         wasm: bytes | None = None,
         count: int = 10,
+        within_s: float = OUTCOME_S,
         **command: Any,
     ) -> Event:
         """Start an actor and wait until it runs; ``module`` names its file if its id does not."""
@@ -206,18 +207,21 @@ class Cluster:
             on=on,
             component_ref=await self.upload(module or actor_id, wasm),
             count=count,
+            within_s=within_s,
             **command,
         )
         assert event.name == "component_scaled", event
         return event
 
-    async def scale(self, actor_id: str, *, on: Located, **command: Any) -> Event:
+    async def scale(
+        self, actor_id: str, *, on: Located, within_s: float = OUTCOME_S, **command: Any
+    ) -> Event:
         """Send a scale command and wait for its outcome."""
         names = ("component_scaled", "component_scale_failed")
         seen = len(self._matching(names, on, component_id=actor_id))
         request = control.ScaleComponent(component_id=actor_id, host_id=on.id, **command)
         await self.control.scale_component(request)
-        return await self._next(names, seen, on, component_id=actor_id)
+        return await self._next(names, seen, on, within_s=within_s, component_id=actor_id)
 
     async def start_provider(
         self,
@@ -340,9 +344,15 @@ class Cluster:
         return len(self._matching((name,), None, **data))
 
     async def _next(
-        self, names: tuple[str, ...], seen: int, on: Located | None, **data: object
+        self,
+        names: tuple[str, ...],
+        seen: int,
+        on: Located | None,
+        *,
+        within_s: float = OUTCOME_S,
+        **data: object,
     ) -> Event:
-        await eventually(lambda: len(self._matching(names, on, **data)) > seen, timeout_s=OUTCOME_S)
+        await eventually(lambda: len(self._matching(names, on, **data)) > seen, timeout_s=within_s)
         return self._matching(names, on, **data)[seen]
 
     def _matching(self, names: tuple[str, ...], on: Located | None, **data: object) -> list[Event]:

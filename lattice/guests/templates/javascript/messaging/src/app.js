@@ -5,8 +5,8 @@ import { decode, encode } from "./text.js";
 
 export const handler = {
   handleMessage(message) {
-    if (message.replyTo === undefined) return;
+    if (!message.replyTo) return;
     const greeting = `Hello, ${decode(message.body)}!`;
-    publish({ subject: message.replyTo, body: encode(greeting) });
+    publish({ subject: message.replyTo, body: encode(greeting), replyTo: null });
   },
 };

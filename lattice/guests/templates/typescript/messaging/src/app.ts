@@ -6,8 +6,8 @@ import { decode, encode } from "./text.js";
 
 export const handler = {
   handleMessage(message: BrokerMessage): void {
-    if (message.replyTo === undefined) return;
+    if (!message.replyTo) return;
     const greeting = `Hello, ${decode(message.body)}!`;
-    publish({ subject: message.replyTo, body: encode(greeting) });
+    publish({ subject: message.replyTo, body: encode(greeting), replyTo: null });
   },
 };

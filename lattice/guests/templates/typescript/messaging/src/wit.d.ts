@@ -4,7 +4,7 @@ declare module "wasmcloud:messaging/types@0.2.0" {
   export interface BrokerMessage {
     subject: string;
     body: Uint8Array;
-    replyTo?: string;
+    replyTo: string | null;
   }
 }
 
