@@ -28,6 +28,8 @@ def test_the_pages_with_commands_are_found() -> None:
     assert {"README.md", "docs/guests/c.md", "docs/providers/http-server.md"} <= names
 
 
+# Pages on languages have their compilers installed, when they are not here yet.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 async def test_the_commands_of_a_page_do_what_it_shows(page: Path, tmp_path: Path) -> None:
     if taken := [port for port in HTTP_PORTS if not command_line.is_free(port)]:

@@ -18,7 +18,8 @@ LATTICE = Path(sysconfig.get_path("scripts")) / "lattice"
 
 READY_TIMEOUT_S = 45.0
 END_TIMEOUT_S = 30.0
-COMMAND_TIMEOUT_S = 30.0
+COMMAND_TIMEOUT_S = 300.0
+"""Patience with a command that installs a compiler, or has a host compile an interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
