@@ -80,8 +80,16 @@ instances = "{{instances}}"''',
 }
 """The end of the project file: what the actor runs with."""
 
-_REUSED = frozenset({Language.PYTHON})
-"""Languages whose run time takes longer to start than a call takes."""
+_REUSED = frozenset(
+    {
+        *((Language.PYTHON, kind) for kind in Kind),
+        *((Language.GO, kind) for kind in Kind),
+        # Those of the other kinds run in QuickJS, which starts in a tenth of a millisecond.
+        (Language.JAVASCRIPT, Kind.HTTP),
+        (Language.TYPESCRIPT, Kind.HTTP),
+    }
+)
+"""What starts so slowly that its instances are kept between calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ def files(kind: Kind, language: Language, name: str) -> list[File]:
         "language": language.value,
         "language_name": LANGUAGE_NAMES[language],
         "name": name,
-        "instances": "reuse" if language in _REUSED else "fresh",
+        "instances": "reuse" if (language, kind) in _REUSED else "fresh",
         "purpose": _PURPOSES[kind],
     }
     words["attempt"] = _filled(_ATTEMPTS[kind], words)

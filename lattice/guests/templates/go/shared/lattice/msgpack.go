@@ -36,7 +36,8 @@ func (reader *Reader) End() error {
 
 // Map tells how many pairs follow; nil is an empty map.
 func (reader *Reader) Map() int {
-	start, tag := reader.at, reader.tag()
+	start := reader.at
+	tag := reader.tag()
 	switch {
 	case tag >= 0x80 && tag <= 0x8f:
 		return reader.bounded(uint64(tag&0x0f), 2)
@@ -50,7 +51,8 @@ func (reader *Reader) Map() int {
 
 // Array tells how many elements follow; nil is an empty array.
 func (reader *Reader) Array() int {
-	start, tag := reader.at, reader.tag()
+	start := reader.at
+	tag := reader.tag()
 	switch {
 	case tag >= 0x90 && tag <= 0x9f:
 		return reader.bounded(uint64(tag&0x0f), 1)
@@ -64,7 +66,8 @@ func (reader *Reader) Array() int {
 
 // Text reads valid UTF-8; nil is empty.
 func (reader *Reader) Text() string {
-	start, tag := reader.at, reader.tag()
+	start := reader.at
+	tag := reader.tag()
 	var text []byte
 	switch {
 	case tag >= 0xa0 && tag <= 0xbf:
@@ -83,7 +86,8 @@ func (reader *Reader) Text() string {
 
 // Binary reads binary data, or the bytes of text; nil is empty. It is part of the payload.
 func (reader *Reader) Binary() []byte {
-	start, tag := reader.at, reader.tag()
+	start := reader.at
+	tag := reader.tag()
 	switch {
 	case tag >= 0xc4 && tag <= 0xc6:
 		return reader.take(reader.unsigned(1 << (tag - 0xc4)))
@@ -99,7 +103,8 @@ func (reader *Reader) Binary() []byte {
 
 // Integer reads a number that an int64 holds.
 func (reader *Reader) Integer() int64 {
-	start, tag := reader.at, reader.tag()
+	start := reader.at
+	tag := reader.tag()
 	switch {
 	case tag <= 0x7f || tag >= 0xe0:
 		return int64(int8(tag))
@@ -122,7 +127,8 @@ func (reader *Reader) Integer() int64 {
 
 // Boolean reads true or false.
 func (reader *Reader) Boolean() bool {
-	start, tag := reader.at, reader.tag()
+	start := reader.at
+	tag := reader.tag()
 	if tag != 0xc2 && tag != 0xc3 {
 		reader.fail("want a boolean", start)
 	}
@@ -132,7 +138,8 @@ func (reader *Reader) Boolean() bool {
 // Skip passes over one value and all that is inside it, however deep.
 func (reader *Reader) Skip() {
 	for pending := uint64(1); pending > 0 && reader.err == nil; pending-- {
-		start, tag := reader.at, reader.tag()
+		start := reader.at
+		tag := reader.tag()
 		switch {
 		case tag <= 0x7f || tag >= 0xe0 || tag == 0xc0 || tag == 0xc2 || tag == 0xc3:
 		case tag <= 0x8f:

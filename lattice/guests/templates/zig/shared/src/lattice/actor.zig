@@ -51,11 +51,11 @@ pub fn unknownOperation(operation: []const u8) Error {
 /// return the error to pass it on.
 pub fn call(link: []const u8, contract: []const u8, operation: []const u8, payload: []const u8) Error![]const u8 {
     if (__host_call(link.ptr, link.len, contract.ptr, contract.len, operation.ptr, operation.len, payload.ptr, payload.len)) {
-        const response = try allocator.alloc(u8, __host_response_len());
+        const response = try allocate(__host_response_len());
         __host_response(response.ptr);
         return response;
     }
-    const text = try allocator.alloc(u8, __host_error_len());
+    const text = try allocate(__host_error_len());
     __host_error(text.ptr);
     failure = text;
     return error.Failed;
@@ -79,8 +79,13 @@ pub fn serve(operation_size: usize, payload_size: usize, comptime handle: Handle
 }
 
 fn answer(operation_size: usize, payload_size: usize, comptime handle: Handler) Error![]const u8 {
-    const operation = try allocator.alloc(u8, operation_size);
-    const payload = try allocator.alloc(u8, payload_size);
+    const operation = try allocate(operation_size);
+    const payload = try allocate(payload_size);
     __guest_request(operation.ptr, payload.ptr);
     return handle(operation, payload);
+}
+
+/// Zig has an empty slice begin at the end of all addresses, where the host sees no memory.
+fn allocate(size: usize) Error![]u8 {
+    return (try allocator.alloc(u8, @max(size, 1)))[0..size];
 }
