@@ -33,7 +33,7 @@ INTEGERS = [
 
 LENGTHS = (0, 1, 15, 16, 31, 32, 255, 256, 65_535, 65_536)
 
-ANYTHING = [
+ANYTHING: list[object] = [
     None,
     1.5,
     "x" * 70_000,

@@ -335,7 +335,7 @@ class Cluster:
         reply: dict[str, Any] = json.loads(message.data)
         return reply
 
-    async def event(self, name: str, *, count: int = 1, **data: object) -> Event:
+    async def event(self, name: str, *, count: int = 1, **data: Any) -> Event:
         """Wait until an event has been seen ``count`` times, and give that one."""
         return await self._next((name,), count - 1, None, **data)
 
@@ -350,7 +350,7 @@ class Cluster:
         on: Located | None,
         *,
         within_s: float = OUTCOME_S,
-        **data: object,
+        **data: Any,
     ) -> Event:
         await eventually(lambda: len(self._matching(names, on, **data)) > seen, timeout_s=within_s)
         return self._matching(names, on, **data)[seen]
