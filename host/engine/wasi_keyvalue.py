@@ -1,20 +1,17 @@
 """``wasi:keyvalue`` of both drafts: store, atomics and batch, over the link to a key-value store.
 
-The link is that of ``wasi:keyvalue``; what goes over it are the operations of
-``wasmcloud:keyvalue``, which any of our key-value providers serves. A bucket's identifier is the
-name of the link: ``default``, or nothing, is the default one.
-
-That contract keeps text, and has neither a listing of keys nor compare-and-set: values that are
-not UTF-8, ``list-keys`` and ``swap`` are answered with an error that says so.
+The link is that of ``wasi:keyvalue``, and a bucket's identifier is the link's name: ``default``, or
+nothing, is the default one. What goes over it are the operations of the key-value provider's page;
+most have the name of the function, and their answer is its result. Kept here is only what the
+provider does not: the parts of a ``cas``, and the first draft's cursors, which are numbers.
 """
 
-import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from host.engine import wit
 from host.engine.component_guest import ComponentGuest, Lasting, Later, Table
-from host.engine.guest import GuestFault, HostCalls
+from host.engine.guest import HostCalls
 from host.engine.wasip2 import err, get, ok
 from lattice import errors, limits, names
 from lattice.wire import codec
@@ -26,66 +23,110 @@ STORE = "wasi:keyvalue/store"
 ATOMICS = "wasi:keyvalue/atomics"
 BATCH = "wasi:keyvalue/batch"
 
-BATCH_KEYS_MAX = 1_000
-"""Keys of one batch: they are worked off one after another."""
+CURSORS_MAX = 10_000
+"""Pages of one bucket of the first draft; each cursor is a key, and is kept with the bucket."""
 
-_I32_MIN, _I32_MAX = -(2**31), 2**31 - 1
+
+_STRING = wit.Primitive("string")
+_VALUE = wit.Option(wit.List(wit.Primitive("u8")))
+_VERSIONED = wit.Record((("value", _VALUE), ("version", _VALUE)))
+_PAGE = wit.Record((("keys", wit.List(_STRING)), ("cursor", wit.Option(_STRING))))
+_LOST = wit.Variant((("cas-failed", _VERSIONED),))
+
+CHECKS = {
+    operation: wit.checker(wit.Variant((("ok", ok), *failures)))
+    for operation, ok, *failures in (
+        ("store.get", _VALUE),
+        ("store.set", None),
+        ("store.delete", None),
+        ("store.exists", wit.Primitive("bool")),
+        ("store.list-keys", _PAGE),
+        ("atomics.increment", wit.Primitive("s64")),
+        ("atomics.current", _VERSIONED),
+        ("atomics.swap", None, ("err", _LOST)),
+        ("batch.get-many", wit.List(_VALUE)),
+        ("batch.set-many", None),
+        ("batch.delete-many", None),
+    )
+}
+"""What the provider's operations answer; others may be linked in its place, and answer anything."""
 
 
 class Bucket(Lasting):
     """A store that a guest has opened: the name of the link that leads there."""
 
-    __slots__ = ("link_name",)
+    __slots__ = ("cursors", "link_name")
 
     def __init__(self, link_name: str) -> None:
         self.link_name = link_name
-
-    async def execute(self, host: HostCalls, operation: str, argument: Any) -> Any:
-        """Execute an operation of the contract; gives its decoded result."""
-        answer = host.call(self.link_name, STORE, operation, codec.pack(argument))
-        if inspect.isawaitable(answer):
-            answer = await answer
-        assert isinstance(answer, bytes)
-        return codec.unpack(answer) if answer else None
+        self.cursors: list[str] = []
+        """What the numbers mean that the first draft has for cursors, from 1."""
 
 
-class _Refused(Exception):
-    """What is asked can't be done; the text is for the guest."""
+class Cas(Lasting):
+    """What a key held, and the version that a swap compares."""
+
+    __slots__ = ("bucket", "key", "value", "version")
+
+    def __init__(self, bucket: Bucket, key: str, now: dict[str, Any]) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.value: bytes | None = now["value"]
+        self.version: bytes | None = now["version"]
 
 
-def _refusal(error: errors.LatticeError) -> dict[str, Any]:
+def _error(error: errors.LatticeError) -> dict[str, Any]:
     match error:
         case errors.NoLink():
-            return err({"no-such-store": None})
+            return {"no-such-store": None}
         case errors.Denied():
-            return err({"access-denied": None})
+            return {"access-denied": None}
         case _:
-            return err({"other": f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]})
+            return {"other": f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]}
 
 
-Work = Callable[[HostCalls], Coroutine[Any, Any, Any]]
+def _refused(error: errors.LatticeError) -> dict[str, Any]:
+    return err(_error(error))
 
 
-def _later(work: Work) -> Later:
-    async def begin(host: HostCalls) -> Any:
+def _not_swapped(error: errors.LatticeError) -> dict[str, Any]:
+    return err({"store-error": _error(error)})
+
+
+def _unchanged(result: Any) -> Any:
+    return result
+
+
+def _execute(
+    guest: ComponentGuest,
+    bucket: Bucket,
+    operation: str,
+    *arguments: Any,
+    late: Callable[[], list[Any]] = list,
+    finish: Callable[[Any], Any] = _unchanged,
+    fail: Callable[[errors.LatticeError], Any] = _refused,
+) -> Later:
+    """Execute an operation of the provider; ``finish`` makes the function's result of its own.
+
+    ``late`` gives arguments that are known only once the guest is suspended.
+    """
+
+    def begin(host: HostCalls) -> bytes | Awaitable[Any]:
+        payload = codec.pack([*arguments, *late()])
+        size, limit = len(payload), guest.limits.request_bytes
+        if size > limit:
+            raise errors.PayloadTooLarge("the arguments", size, limit)
+        return host.call(bucket.link_name, STORE, operation, payload)
+
+    def end(answer: bytes) -> Any:
         try:
-            return ok(await work(host))
-        except _Refused as refused:
-            return err({"other": str(refused)})
+            result = codec.unpack(answer)
+            CHECKS[operation](result, operation, wit.Budget())
+        except errors.NotExecuted as error:
+            return fail(errors.ProviderError(f"the store's answer: {error.text}"))
+        return finish(result)
 
-    return Later(begin, lambda result: result, _refusal, is_host_call=True)
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise _Refused("the value is not UTF-8, and the store keeps text") from None
-
-
-def _check_batch(count: int) -> None:
-    if count > BATCH_KEYS_MAX:
-        raise GuestFault(f"a batch of {count} keys is over the limit of {BATCH_KEYS_MAX}")
+    return Later(begin, end, fail, is_host_call=True)
 
 
 @function(STORE, "open")
@@ -101,131 +142,126 @@ def _open(guest: ComponentGuest, identifier: str) -> Any:
 
 @function(STORE, "[method]bucket.get", suspends=True)
 def _get(guest: ComponentGuest, number: int, key: str) -> Later:
-    bucket = get(guest, number, Bucket)
-
-    async def work(host: HostCalls) -> bytes | None:
-        return await _value(bucket, host, key)
-
-    return _later(work)
+    return _execute(guest, get(guest, number, Bucket), "store.get", key)
 
 
 @function(STORE, "[method]bucket.set", suspends=True)
 def _set(guest: ComponentGuest, number: int, key: str, value: bytes) -> Later:
-    bucket = get(guest, number, Bucket)
-
-    async def work(host: HostCalls) -> None:
-        await _put(bucket, host, key, value)
-
-    return _later(work)
-
-
-async def _value(bucket: Bucket, host: HostCalls, key: str) -> bytes | None:
-    match await bucket.execute(host, "KeyValue.Get", key):
-        case {"exists": True, "value": str(value)}:
-            return value.encode()
-        case {"exists": False}:
-            return None
-        case _:
-            raise _Refused("the store gave an answer that is none")
-
-
-async def _put(bucket: Bucket, host: HostCalls, key: str, value: bytes) -> None:
-    await bucket.execute(host, "KeyValue.Set", {"key": key, "value": _text(value), "expires": 0})
+    return _execute(guest, get(guest, number, Bucket), "store.set", key, value)
 
 
 @function(STORE, "[method]bucket.delete", suspends=True)
 def _delete(guest: ComponentGuest, number: int, key: str) -> Later:
-    bucket = get(guest, number, Bucket)
-
-    async def work(host: HostCalls) -> None:
-        await bucket.execute(host, "KeyValue.Del", key)
-
-    return _later(work)
+    return _execute(guest, get(guest, number, Bucket), "store.delete", key)
 
 
 @function(STORE, "[method]bucket.exists", suspends=True)
 def _exists(guest: ComponentGuest, number: int, key: str) -> Later:
+    return _execute(guest, get(guest, number, Bucket), "store.exists", key)
+
+
+@function(STORE, "[method]bucket.list-keys", suspends=True)
+def _list_keys(guest: ComponentGuest, number: int, cursor: str | int | None) -> Any:
     bucket = get(guest, number, Bucket)
+    if isinstance(cursor, int):
+        if not 0 < cursor <= len(bucket.cursors):
+            return err({"other": f"cursor {cursor} is none that this bucket gave"})
+        cursor = bucket.cursors[cursor - 1]
 
-    async def work(host: HostCalls) -> bool:
-        return bool(await bucket.execute(host, "KeyValue.Contains", key))
+    def finish(result: Any) -> Any:
+        after = result["ok"]["cursor"]
+        if after is None or not _is_first_draft(guest):
+            return result
+        if len(bucket.cursors) == CURSORS_MAX:
+            return err({"other": f"the bucket gave {CURSORS_MAX} cursors, the limit"})
+        bucket.cursors.append(after)
+        return ok({"keys": result["ok"]["keys"], "cursor": len(bucket.cursors)})
 
-    return _later(work)
-
-
-@function(STORE, "[method]bucket.list-keys")
-def _list_keys(_guest: ComponentGuest, _number: int, _cursor: Any) -> Any:
-    return err({"other": "the key-value store can't list its keys"})
+    return _execute(guest, bucket, "store.list-keys", cursor, finish=finish)
 
 
 @function(ATOMICS, "increment", suspends=True)
 def _increment(guest: ComponentGuest, number: int, key: str, delta: int) -> Later:
+    return _execute(
+        guest,
+        get(guest, number, Bucket),
+        "atomics.increment",
+        *(key, delta),
+        late=lambda: [_is_first_draft(guest)],
+    )
+
+
+@function(ATOMICS, "[static]cas.new", suspends=True)
+def _new_cas(guest: ComponentGuest, number: int, key: str) -> Later:
     bucket = get(guest, number, Bucket)
 
-    async def work(host: HostCalls) -> int:
-        if not _I32_MIN <= delta <= _I32_MAX:
-            raise _Refused(f"{delta} is more than the key-value store can add at a time")
-        value = await bucket.execute(host, "KeyValue.Increment", {"key": key, "value": delta})
-        if not isinstance(value, int):
-            raise _Refused("the store gave an answer that is none")
-        return value
+    def finish(result: Any) -> Any:
+        return ok(guest.own("cas", Cas(bucket, key, result["ok"])))
 
-    return _later(work)
+    return _execute(guest, bucket, "atomics.current", key, finish=finish)
 
 
-@function(ATOMICS, "[static]cas.new")
-def _cas(_guest: ComponentGuest, _bucket: int, _key: str) -> Any:
-    return err({"other": "the key-value store has no compare-and-set"})
+@function(ATOMICS, "[method]cas.current")
+def _current(guest: ComponentGuest, number: int) -> Any:
+    return ok(get(guest, number, Cas).value)
+
+
+@function(ATOMICS, "swap", suspends=True)
+def _swap(guest: ComponentGuest, number: int, value: bytes) -> Later:
+    cas = get(guest, number, Cas)
+    guest.take(number)
+
+    def finish(result: Any) -> Any:
+        if "ok" in result:
+            return result
+        now = Cas(cas.bucket, cas.key, result["err"]["cas-failed"])
+        return err({"cas-failed": guest.own("cas", now)})
+
+    return _execute(
+        guest,
+        cas.bucket,
+        "atomics.swap",
+        *(cas.key, cas.version, value),
+        finish=finish,
+        fail=_not_swapped,
+    )
 
 
 @function(BATCH, "get-many", suspends=True)
 def _get_many(guest: ComponentGuest, number: int, keys: list[str]) -> Later:
-    bucket = get(guest, number, Bucket)
-    _check_batch(len(keys))
+    def finish(result: Any) -> Any:
+        if len(result["ok"]) != len(keys):
+            return err({"other": f"the store answered {len(keys)} keys with {len(result['ok'])}"})
+        pairs = [[key, value] for key, value in zip(keys, result["ok"], strict=True)]
+        if _is_first_draft(guest):
+            return ok([None if value is None else [key, value] for key, value in pairs])
+        return ok(pairs)
 
-    async def work(host: HostCalls) -> list[Any]:
-        assert guest.signature is not None, "it is suspended in this function"
-        is_draft2 = _gives_perhaps_a_value(guest.signature.function)
-        found: list[Any] = []
-        for key in keys:
-            value = await _value(bucket, host, key)
-            if is_draft2:
-                found.append([key, value])
-            else:
-                found.append(None if value is None else [key, value])
-        return found
-
-    return _later(work)
-
-
-def _gives_perhaps_a_value(function: wit.Function) -> bool:
-    """Whether ``get-many`` gives each key with perhaps a value (draft2), or perhaps a pair."""
-    match function.result:
-        case wit.Result(wit.List(wit.Tuple()), _):
-            return True
-        case _:
-            return False
+    return _execute(guest, get(guest, number, Bucket), "batch.get-many", keys, finish=finish)
 
 
 @function(BATCH, "set-many", suspends=True)
 def _set_many(guest: ComponentGuest, number: int, pairs: list[tuple[str, bytes]]) -> Later:
-    bucket = get(guest, number, Bucket)
-    _check_batch(len(pairs))
-
-    async def work(host: HostCalls) -> None:
-        for key, value in pairs:
-            await _put(bucket, host, key, value)
-
-    return _later(work)
+    return _execute(guest, get(guest, number, Bucket), "batch.set-many", pairs)
 
 
 @function(BATCH, "delete-many", suspends=True)
 def _delete_many(guest: ComponentGuest, number: int, keys: list[str]) -> Later:
-    bucket = get(guest, number, Bucket)
-    _check_batch(len(keys))
+    return _execute(guest, get(guest, number, Bucket), "batch.delete-many", keys)
 
-    async def work(host: HostCalls) -> None:
-        for key in keys:
-            await bucket.execute(host, "KeyValue.Del", key)
 
-    return _later(work)
+def _is_first_draft(guest: ComponentGuest) -> bool:
+    """Whether the function that the guest is suspended in is of ``0.2.0-draft``, by its result.
+
+    What differs there: cursors and sums are without a sign, and a missing key is no pair.
+    """
+    assert guest.signature is not None, "it is suspended in this function"
+    match guest.signature.function.result:
+        case wit.Result(wit.Primitive("u64")):
+            return True
+        case wit.Result(wit.Record(fields)):
+            return ("cursor", wit.Option(wit.Primitive("u64"))) in fields
+        case wit.Result(wit.List(wit.Option())):
+            return True
+        case _:
+            return False

@@ -37,6 +37,9 @@ and nats-py's five minutes would gather hundreds for a host whose connection fla
 RETRY_DELAY_S = 0.5
 """Pause after a failed attempt to follow a bucket; a server needs seconds to come back."""
 
+NAMES_MAX = 100_000
+"""Names of keys that a server tells in one answer (``JSMaxSubjectDetails``)."""
+
 _KEY = re.compile(r"[-/_=A-Za-z0-9]+(?:\.[-/_=A-Za-z0-9]+)*")
 
 
@@ -138,6 +141,33 @@ class Bucket:
                 if error.err_code in (10071, 10164):
                     raise errors.Conflict(f"{self.name}: somebody else wrote it first") from error
                 raise
+
+    async def keys(self, *, keys_max: int) -> list[str]:
+        """Names of the keys, in no order, and of those that were deleted since the stream began.
+
+        A deleted key leaves a mark that only reading it tells from a value. All names are in memory
+        at once, fewer than 100,000 in any case, as the server tells no more in one answer.
+
+        Raises:
+            InvalidRequest: there are more.
+            Unavailable: NATS is away.
+        """
+        limit = min(keys_max, NAMES_MAX - 1)
+        prefix = f"$KV.{self.name}."
+        with translated(self.name):
+            info = await self._jetstream.stream_info(self._stream)
+            count = -(-info.state.messages // max(info.config.max_msgs_per_subject or 1, 1))
+            if count <= limit:
+                info = await self._jetstream.stream_info(self._stream, f"{prefix}>")
+                subjects = info.state.subjects or {}
+                count = len(subjects)
+        if count > limit:
+            raise errors.InvalidRequest(
+                f"bucket {self.name} has {count} keys or more, deleted ones included, and listing "
+                f"is limited to {limit}",
+                detail={"size": count, "limit": limit},
+            )
+        return [subject.removeprefix(prefix) for subject in subjects]
 
     def mirror(self, changed: Callable[[Changes], None]) -> "Mirror":
         """A local copy; ``changed`` hears of every difference, in the loop, without a wait."""

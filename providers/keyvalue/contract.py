@@ -1,5 +1,7 @@
 """The operations of ``wasmcloud:keyvalue``: payloads in, store calls, payloads out.
 
+Values are text here; those that are not, another face wrote, or another program.
+
 Source: ``keyvalue.smithy`` of wasmCloud/interfaces, 0.1.1. A payload is one msgpack value: a
 string, a list of strings, or a map with the named fields; unknown fields are ignored.
 """
@@ -10,15 +12,13 @@ from typing import Any
 from lattice import errors
 from lattice.wire import codec
 from providers.keyvalue import bounds as sizes
-from providers.keyvalue.bounds import Bounds
+from providers.keyvalue.bounds import I32, Bounds
 from providers.keyvalue.stores import Store
 
-PACKAGES = (("wasmcloud", "keyvalue"), ("wasi", "keyvalue"))
-"""Namespace and package of the contract, as links name it: components import ``wasi:keyvalue``, and
-their host speaks this contract for them."""
+PACKAGE = ("wasmcloud", "keyvalue")
+"""Namespace and package of the contract, as links name it."""
 
-_U32_MAX = 2**32 - 1
-_I32_MIN, _I32_MAX = -(2**31), 2**31 - 1
+_U32 = range(2**32)
 
 
 async def execute(store: Store, bounds: Bounds, operation: str, payload: bytes) -> bytes:
@@ -65,10 +65,10 @@ class Request:
         return self._text(field, self._field(field), self._bounds.item_bytes_max)
 
     def i32(self, field: str) -> int:
-        return self._integer(field, self._field(field), _I32_MIN, _I32_MAX)
+        return self._integer(field, self._field(field), I32)
 
     def u32(self, field: str, *, default: int) -> int:
-        return self._integer(field, self._field(field, default), 0, _U32_MAX)
+        return self._integer(field, self._field(field, default), _U32)
 
     def _field(self, field: str, default: Any = None) -> Any:
         if not isinstance(self._payload, dict):
@@ -89,10 +89,10 @@ class Request:
             raise errors.PayloadTooLarge(f"{self._operation}: {field}", size_bytes, bytes_max)
         return value
 
-    def _integer(self, field: str, value: Any, least: int, most: int) -> int:
+    def _integer(self, field: str, value: Any, within: range) -> int:
         # True and False are integers to Python, not to the contract.
-        if type(value) is not int or not least <= value <= most:
-            raise self._wrong(field, f"an integer from {least} to {most}")
+        if type(value) is not int or value not in within:
+            raise self._wrong(field, f"an integer from {within.start} to {within.stop - 1}")
         return value
 
     def _wrong(self, field: str, want: str) -> errors.InvalidRequest:
@@ -114,14 +114,21 @@ async def _del(store: Store, request: Request) -> bytes:
 
 
 async def _get(store: Store, request: Request) -> bytes:
-    value = await store.get(request.sole_key())
-    return codec.pack({"value": value or "", "exists": value is not None})
+    key = request.sole_key()
+    value = await store.get(key)
+    return codec.pack({"value": _text(key, value or b""), "exists": value is not None})
+
+
+def _text(key: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise errors.ProviderError(f"key {key!r} holds bytes that are not UTF-8 text") from None
 
 
 async def _set(store: Store, request: Request) -> bytes:
-    await store.set(
-        request.key("key"), request.value("value"), expires_s=request.u32("expires", default=0)
-    )
+    value = request.value("value").encode()
+    await store.set(request.key("key"), value, expires_s=request.u32("expires", default=0))
     return b""
 
 

@@ -12,12 +12,19 @@ from contextlib import contextmanager
 import structlog
 
 from lattice import errors
-from providers.keyvalue import contract, settings
+from providers.keyvalue import contract, settings, wasi
 from providers.keyvalue.bounds import Bounds
-from providers.keyvalue.settings import MemorySettings, NatsSettings, RedisSettings, Settings
+from providers.keyvalue.settings import (
+    MemorySettings,
+    NatsSettings,
+    RedisSettings,
+    Settings,
+    SqliteSettings,
+)
 from providers.keyvalue.stores import Store
 from providers.keyvalue.stores.memory import MemoryStore
 from providers.keyvalue.stores.nats import NatsStore
+from providers.keyvalue.stores.sqlite import SqliteStore
 from providers.sdk import Call, Context, Health, Link, Provider
 
 log = structlog.get_logger()
@@ -28,6 +35,9 @@ Of a short deadline it is at most a tenth."""
 
 PING_TIMEOUT_S = 1.5
 """For a backend to show that it is there; a health check as a whole has two seconds."""
+
+FACES = {contract.PACKAGE: contract.execute, wasi.PACKAGE: wasi.execute}
+"""What is served, by the namespace and package that a link names; all on the same stores."""
 
 LinkKey = tuple[str, ...]
 
@@ -43,13 +53,13 @@ class _Holding:
 
 
 class KeyValue(Provider):
-    """Serves ``wasmcloud:keyvalue`` from Redis, NATS or its own memory, as each link says."""
+    """Serves ``wasmcloud:keyvalue`` and ``wasi:keyvalue`` from what each link says."""
 
     def __init__(self) -> None:
         self._context: Context | None = None
         self._config: dict[str, str] = {}
         self._bounds = Bounds()
-        self._memory = MemoryStore(self._bounds)
+        self._memories: dict[str, MemoryStore] = {}
         self._holdings: dict[tuple[Settings, Bounds], _Holding] = {}
         self._links: dict[LinkKey, tuple[Link, _Holding | errors.LatticeError]] = {}
 
@@ -64,7 +74,9 @@ class KeyValue(Provider):
     async def stop(self) -> None:
         for holding in list(self._holdings.values()):
             await holding.store.aclose()
-        await self._memory.aclose()
+        for memory in self._memories.values():
+            await memory.aclose()
+        self._memories.clear()
         self._holdings.clear()
         self._links.clear()
 
@@ -106,7 +118,7 @@ class KeyValue(Provider):
         Raises:
             NoLink: no such link is known.
             Unavailable: the backend did not answer in time.
-            LatticeError: what ``put_link`` said of the link, or ``contract.execute`` of the call.
+            LatticeError: what ``put_link`` said of the link, or the link's face of the call.
         """
         _, holding = self._links.get(call.link.key, (None, None))
         if holding is None:
@@ -119,7 +131,8 @@ class KeyValue(Provider):
         try:
             with _answered_by(call.deadline, holding.store.label) as deadline:
                 async with asyncio.timeout_at(deadline):
-                    return await contract.execute(
+                    execute = FACES[call.link.wit_namespace, call.link.wit_package]
+                    return await execute(
                         holding.store, holding.bounds, call.operation, call.payload
                     )
         finally:
@@ -143,14 +156,16 @@ class KeyValue(Provider):
         if unknown := settings.ignored(config, settings.PROVIDER_KEYS):
             log.warning("provider configuration keys ignored", keys=unknown)
         self._config = dict(config)
-        self._bounds = self._memory.bounds = bounds
+        self._bounds = bounds
+        for memory in self._memories.values():
+            memory.bounds = bounds
 
     def _hold(self, link: Link) -> _Holding:
         """The store that a link means, counted as needed once more."""
-        if (link.wit_namespace, link.wit_package) not in contract.PACKAGES:
+        if (link.wit_namespace, link.wit_package) not in FACES:
             raise errors.InvalidRequest(
-                f"the provider serves {' and '.join(':'.join(each) for each in contract.PACKAGES)},"
-                f" not {link.wit_namespace}:{link.wit_package}"
+                f"the provider serves {' and '.join(map(':'.join, FACES))}, "
+                f"not {link.wit_namespace}:{link.wit_package}"
             )
         if unknown := settings.ignored(link.target_config, settings.LINK_KEYS):
             log.warning("link configuration keys ignored", source=link.source_id, keys=unknown)
@@ -165,12 +180,14 @@ class KeyValue(Provider):
 
     def _open(self, where: Settings) -> Store:
         match where:
-            case MemorySettings():
-                return self._memory
+            case MemorySettings(bucket=bucket):
+                return self._memories.setdefault(bucket, MemoryStore(self._bounds))
             case RedisSettings():
                 return _open_redis(where, self._bounds)
             case NatsSettings():
                 return NatsStore(self._started.bus, where, self._bounds)
+            case SqliteSettings():
+                return SqliteStore(where, self._bounds)
 
     async def _release(self, holding: _Holding | errors.LatticeError | None) -> None:
         if not isinstance(holding, _Holding):
@@ -179,8 +196,8 @@ class KeyValue(Provider):
         if holding.holders > 0:
             return
         self._holdings.pop((holding.where, holding.bounds), None)
-        # The memory is the provider's own: a link put anew finds its data where it was.
-        if holding.store is not self._memory:
+        # Memory is the provider's own: a link put anew finds its data where it was.
+        if not isinstance(holding.store, MemoryStore):
             await holding.store.aclose()
 
 

@@ -6,6 +6,8 @@ wasmCloud's providers spell theirs in capitals. Two links with equal settings sh
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from lattice import errors, names
@@ -29,13 +31,18 @@ TLS_OPTIONS = frozenset(
 """Options that a ``rediss`` URL may have. Others could switch on what breaks our promises, such as
 repeating commands."""
 
+Synchronous = Literal["full", "normal"]
+"""When SQLite has the disk write down what was committed: at once, or now and then."""
+
 TIMEOUT_MS_MAX = 60_000
 """No call waits for a backend any longer than a minute, whatever an operator writes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySettings:
-    """The one store in the provider's own memory."""
+    """A store in the provider's own memory."""
+
+    bucket: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,20 @@ class NatsSettings:
     """Copies of the data when the bucket is made here; 3 survive the loss of a server."""
 
 
-Settings = MemorySettings | RedisSettings | NatsSettings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteSettings:
+    """A SQLite file on the provider's machine."""
+
+    bucket: str
+    directory: Path
+    synchronous: Synchronous
+
+    @property
+    def path(self) -> Path:
+        return self.directory / f"{self.bucket}.sqlite"
+
+
+Settings = MemorySettings | RedisSettings | NatsSettings | SqliteSettings
 
 LINK_KEYS = frozenset(
     {
@@ -72,12 +92,16 @@ LINK_KEYS = frozenset(
         "bucket",
         "replicas",
         "enable_bucket_auto_create",
+        "sqlite_synchronous",
     }
 )
 """What a link's configuration may say."""
 
-PROVIDER_KEYS = LINK_KEYS.union(CEILINGS)
-"""What the provider's own configuration may say: the same for all links, and the bounds."""
+SQLITE_DIRECTORY = "sqlite_directory"
+"""The provider's alone: who may put links need not be who may say where files are written."""
+
+PROVIDER_KEYS = LINK_KEYS.union(CEILINGS, [SQLITE_DIRECTORY])
+"""What the provider's own configuration may say: the same for all links, and what is for all."""
 
 
 def ignored(config: Mapping[str, str], known: frozenset[str]) -> list[str]:
@@ -112,14 +136,16 @@ def parse(provider: Mapping[str, str], link: Mapping[str, str], *, lattice: str)
     config = {**provider, **link}
     match backend:
         case "memory":
-            return MemorySettings()
+            return MemorySettings(bucket=_bucket(config, lattice))
         case "redis":
             return _redis(config)
         case "nats":
             return _nats(config, lattice)
+        case "sqlite":
+            return _sqlite(config, provider.get(SQLITE_DIRECTORY), lattice)
         case _:
             raise errors.InvalidRequest(
-                f"backend {backend[:40]!r} is not one of memory, nats, redis"
+                f"backend {backend[:40]!r} is not one of memory, nats, redis, sqlite"
             )
 
 
@@ -166,11 +192,7 @@ def _address(parts: SplitResult) -> str:
 
 
 def _nats(config: Mapping[str, str], lattice: str) -> NatsSettings:
-    bucket = config.get("bucket")
-    if bucket is None:
-        bucket = f"LATTICEKV_{lattice}"
-    else:
-        _check_bucket(bucket)
+    bucket = _bucket(config, lattice)
     if config.get("enable_bucket_auto_create", "true") != "true":
         raise errors.InvalidRequest(
             "enable_bucket_auto_create can only be true: a bucket that is not there is made"
@@ -179,9 +201,27 @@ def _nats(config: Mapping[str, str], lattice: str) -> NatsSettings:
     return NatsSettings(bucket=bucket, replicas=_number(config, "replicas", 1, 1, 5))
 
 
-def _check_bucket(name: str) -> None:
+def _sqlite(config: Mapping[str, str], directory: str | None, lattice: str) -> SqliteSettings:
+    if not directory:
+        raise errors.InvalidRequest(
+            f"backend=sqlite needs {SQLITE_DIRECTORY} in the provider's own configuration"
+        )
+    if not Path(directory).is_absolute():
+        raise errors.InvalidRequest(
+            f"{SQLITE_DIRECTORY} is {directory[:200]!r}; want an absolute path"
+        )
+    found = config.get("sqlite_synchronous", "full")
+    for synchronous in get_args(Synchronous):
+        if found == synchronous:
+            bucket = _bucket(config, lattice)
+            return SqliteSettings(bucket=bucket, directory=Path(directory), synchronous=synchronous)
+    raise errors.InvalidRequest(f"sqlite_synchronous is {found[:40]!r}; want full or normal")
+
+
+def _bucket(config: Mapping[str, str], lattice: str) -> str:
+    name = config.get("bucket", f"LATTICEKV_{lattice}")
     try:
-        names.parse_config_name(name)
+        return names.parse_config_name(name)
     except errors.InvalidRequest:
         raise errors.InvalidRequest(
             f"bucket {name[: names.NAME_CHARS_MAX]!r} is not a bucket's name"

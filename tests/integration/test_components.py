@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,8 @@ from tests.support import command_line, components
 from tests.support.cluster import Cluster, Gate, LocalHost
 from tests.support.eventually import eventually
 from tests.support.wat import assemble
+
+COUNTER = Path(__file__).parents[2] / "deploy/examples/counter/counter.wasm"
 
 
 async def serving(cluster: Cluster, *, handler_on: LocalHost, server_on: LocalHost) -> str:
@@ -178,7 +181,7 @@ async def test_a_cancelled_call_unwinds_the_component_on_its_host(cluster: Clust
 async def user(cluster: Cluster, **command: Any) -> LocalHost:
     """Start a component that uses each capability, and a key-value store."""
     alpha, beta = await cluster.start_hosts(2)
-    await cluster.control.put_config("in-memory", {"backend": "memory"})
+    await cluster.control.put_config("in-memory", {"backend": "memory", "page_keys_max": "2"})
     await cluster.control.put_config("paint", {"colour": "red", "shade": "dark"})
     await cluster.start_provider("kv", "lattice+builtin://keyvalue", on=beta, config=["in-memory"])
     await cluster.start_actor("user", wasm=components.guest("capabilities"), on=alpha, **command)
@@ -195,6 +198,15 @@ KEYVALUE = {
     "increment 5": "5",
     "batch": '[Some(("a", [49])), None] [None, None]',
     "batch2": '[("a", Some([49])), ("none", None)]',
+    "binary": "Some([255, 0, 193])",
+    "large 300000": "true",
+    "keys 5": "k0 k1; k2 k3; k4",
+    "keys2 5": "k0 k1; k2 k3; k4",
+    "keys 0": "",
+    "increment 4294967296": "4294967296",
+    "increment2 -5": "-5",
+    "swap": "None Some([97]) true Some([98])",
+    "append abc": "abc",
 }
 
 
@@ -221,16 +233,47 @@ async def test_a_bucket_or_a_component_can_name_the_link(cluster: Cluster, how: 
     assert await exercise(cluster, how) == {"ok": KEYVALUE["store"]}
 
 
-async def test_what_the_store_can_not_do_is_an_error_that_says_so(cluster: Cluster) -> None:
+async def test_what_the_store_refuses_is_an_error_that_says_why(cluster: Cluster) -> None:
     await user(cluster)
     await cluster.link("user", "kv", "wasi:keyvalue")
+    assert await exercise(cluster, "increment2 -5") == {"ok": "-5"}
     for what, said in (
-        ("binary", "the store keeps text"),
-        ("keys", "can't list its keys"),
-        ("increment 4294967296", "more than the key-value store can add"),
+        ("increment 2", "the sum at key 'count' would not be from 0 to 9223372036854775807"),
+        ("increment 18446744073709551615", "delta must be an integer from -9223372036854775808"),
+        ("cursor 0", "cursor 0 is none that this bucket gave"),
+        ("cursor 1", "cursor 1 is none that this bucket gave"),
+        ("large 600000", "payload_too_large: store.set: value is 600000 bytes, over the limit"),
+        ("many 1001", "invalid_request: batch.get-many: keys must be at most 1000, not 1001"),
     ):
         outcome = await exercise(cluster, what)
-        assert said in outcome["err"]
+        assert said in outcome["err"], what
+    assert await exercise(cluster, "increment2 5") == {"ok": "0"}
+
+
+async def test_components_that_swap_until_it_works_lose_no_update(cluster: Cluster) -> None:
+    await user(cluster, count=20)
+    await cluster.link("user", "kv", "wasi:keyvalue")
+    letters = [chr(ord("a") + n) for n in range(20)]
+    outcomes = await asyncio.gather(*(exercise(cluster, f"append {letter}") for letter in letters))
+    values = [str(outcome["ok"]) for outcome in outcomes]
+    assert sorted(map(len, values)) == list(range(1, 21))
+    longest = max(values, key=len)
+    assert sorted(longest) == letters
+
+
+async def test_a_component_shares_a_bucket_with_an_actor_of_the_older_contract(
+    cluster: Cluster,
+) -> None:
+    alpha = await user(cluster)
+    await cluster.link("user", "kv", "wasi:keyvalue")
+    counter = await asyncio.to_thread(COUNTER.read_bytes)
+    await cluster.start_actor("counter", wasm=counter, on=alpha)
+    await cluster.link("counter", "kv", "wasmcloud:keyvalue")
+    request = {"method": "GET", "path": "/count", "queryString": "", "header": {}, "body": b""}
+    assert await exercise(cluster, "increment 41") == {"ok": "41"}
+    answer = await cluster.call("counter", "HttpServer.HandleRequest", codec.pack(request))
+    assert b"42" in codec.unpack(answer)["body"]
+    assert await exercise(cluster, "increment 1") == {"ok": "43"}
 
 
 async def test_a_component_reads_its_configuration(cluster: Cluster) -> None:

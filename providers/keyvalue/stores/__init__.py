@@ -5,11 +5,35 @@ bounds of their length; how many items a collection may have is the store's to c
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+from providers.keyvalue.bounds import I32
+
+VERSION_BYTES_MAX = 100
+"""Of a version that a caller hands back; the longest of ours is Redis's, of 72."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """Bytes, and the version that a swap compares; both None for no key."""
+
+    value: bytes | None
+    version: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the keys, in the order of their UTF-8 bytes."""
+
+    keys: list[str]
+    """May be fewer than a page holds, even none, with more to come."""
+    cursor: str | None
+    """What the next page comes after; None when this was the last."""
 
 
 class Store(Protocol):
-    """Keys, each holding text, a list or a set.
+    """Keys, each holding bytes, a list of text or a set of text.
 
     A key exists while it holds something: a list or a set that loses its last item is gone. Every
     operation is atomic, also against other processes on the same backend. Cancelling a write may
@@ -17,8 +41,8 @@ class Store(Protocol):
 
     Every method raises ``Unavailable`` when the backend is away or silent (a write may have been
     done then), ``Denied`` when it refuses the credentials, and ``ProviderError`` when it refuses
-    the work: it is full, or holds something that is not UTF-8 text. The store repairs its
-    connection by itself; it never repeats a write whose outcome it does not know.
+    the work: it is full, or holds something that is not ours. The store repairs its connection by
+    itself; it never repeats a write whose outcome it does not know.
     """
 
     @property
@@ -42,28 +66,88 @@ class Store(Protocol):
         """Remove a key of any type; whether it was there."""
         ...
 
-    async def get(self, key: str) -> str | None:
-        """Read text.
+    async def get(self, key: str) -> bytes | None:
+        """Read bytes.
 
         Raises:
             InvalidRequest: the key holds a list or a set.
         """
         ...
 
-    async def set(self, key: str, value: str, *, expires_s: int) -> None:
-        """Make the key hold text, whatever it held; 0 seconds is for ever.
+    async def set(self, key: str, value: bytes, *, expires_s: int) -> None:
+        """Make the key hold bytes, whatever it held; 0 seconds is for ever.
 
         An expiry set earlier is forgotten. The key is gone for every reader once it has expired.
         """
         ...
 
-    async def increment(self, key: str, amount: int) -> int:
+    async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
         """Add to a number in text, and return the sum; no key counts as 0. Keeps the expiry.
 
+        ``amount`` fits 64 bits with a sign, and ``within`` lies in them.
+
         Raises:
-            InvalidRequest: not a decimal integer, or the sum does not fit 32 bits; the value is
-                as it was.
+            InvalidRequest: not a decimal integer, or the sum is not ``within``; the value is as it
+                was.
         """
+        ...
+
+    async def current(self, key: str) -> Versioned:
+        """Read bytes and their version, at one moment.
+
+        Every write of bytes gives the key a version that it never had before, whatever is written,
+        also after it was deleted or has expired in between: a value that went and came back is
+        another. No key has no version.
+
+        Raises:
+            InvalidRequest: the key holds a list or a set.
+            PayloadTooLarge: more than one reply may carry.
+        """
+        ...
+
+    async def swap(self, key: str, version: bytes | None, value: bytes) -> Versioned | None:
+        """Write bytes if the key still has that version, None for no key; keeps the expiry.
+
+        Returns None when it is done. Otherwise nothing was changed, and what is there instead is
+        returned. Of those who swap the same version exactly one succeeds. Any bytes may be handed
+        in for a version: those that are none match nothing.
+
+        Raises:
+            InvalidRequest: the key holds a list or a set.
+            PayloadTooLarge: what is there instead is more than one reply may carry.
+        """
+        ...
+
+    async def list_keys(self, after: str | None) -> Page:
+        """The next keys of any type after a page's ``cursor``; None begins.
+
+        A key that is there from the first page to the last is on exactly one of them, whatever
+        else is written meanwhile. One that comes or goes meanwhile is on one or on none.
+
+        Raises:
+            InvalidRequest: there are more keys than can be listed.
+        """
+        ...
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read bytes of each key. What others write meanwhile may be in some and not in others.
+
+        Raises:
+            InvalidRequest: a key holds a list or a set.
+            PayloadTooLarge: more than one reply may carry.
+        """
+        ...
+
+    async def set_many(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Set each key, for ever; of those given twice the last counts.
+
+        What fails may have set some and not others, save for what is refused before: nothing is
+        set if one of them is too large.
+        """
+        ...
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove each key, of any type; what fails may have removed some and not others."""
         ...
 
     async def list_add(self, name: str, item: str) -> int:

@@ -1,13 +1,16 @@
 """A store in the memory of its process: for development, tests, and data that may be lost."""
 
 import heapq
+import itertools
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lattice import errors
-from providers.keyvalue.bounds import Bounds, text_bytes
-from providers.keyvalue.stores import values
+from providers.keyvalue import bounds as sizes
+from providers.keyvalue.bounds import I32, Bounds, text_bytes
+from providers.keyvalue.stores import Page, Versioned, values
 from providers.keyvalue.stores.values import Value
 
 ENTRY_OVERHEAD_BYTES = 200
@@ -22,6 +25,7 @@ class _Entry:
     value: Value
     size_bytes: int
     expires_at_s: float | None
+    version: bytes
 
 
 class MemoryStore:
@@ -35,6 +39,8 @@ class MemoryStore:
         self._now_s = now_s
         self._entries: dict[str, _Entry] = {}
         self._size_bytes = 0
+        # A version outlives the process in the hands of a caller: the next one must not repeat it.
+        self._versions = itertools.count(secrets.randbits(64))
         self._expiries: list[tuple[float, str]] = []
         """A heap of when keys expire; a pair whose key was rewritten since means nothing."""
 
@@ -52,19 +58,51 @@ class MemoryStore:
     async def delete(self, key: str) -> bool:
         return self._remove(key, self._read(key))
 
-    async def get(self, key: str) -> str | None:
-        return values.text(key, self._value(key))
+    async def get(self, key: str) -> bytes | None:
+        return values.content(key, self._value(key))
 
-    async def set(self, key: str, value: str, *, expires_s: int) -> None:
+    async def set(self, key: str, value: bytes, *, expires_s: int) -> None:
         expires_at_s = self._now_s() + expires_s if expires_s else None
-        self._write(key, value, text_bytes(value), expires_at_s)
+        self._write(key, value, len(value), expires_at_s)
 
-    async def increment(self, key: str, amount: int) -> int:
+    async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
         entry = self._read(key)
-        total = values.increment(key, entry.value if entry else None, amount)
-        digits = str(total)
+        total = values.increment(key, entry.value if entry else None, amount, within)
+        digits = b"%d" % total
         self._write(key, digits, len(digits), entry.expires_at_s if entry else None)
         return total
+
+    async def current(self, key: str) -> Versioned:
+        entry = self._read(key)
+        value = values.content(key, entry.value if entry else None)
+        sizes.check_reply([len(value or b"")], self.bounds)
+        return Versioned(value, entry.version if entry else None)
+
+    async def swap(self, key: str, version: bytes | None, value: bytes) -> Versioned | None:
+        now = await self.current(key)
+        if now.version != version:
+            return now
+        entry = self._read(key)
+        self._write(key, value, len(value), entry.expires_at_s if entry else None)
+        return None
+
+    async def list_keys(self, after: str | None) -> Page:
+        self._forget_expired()
+        sizes.check_listed(len(self._entries), self.bounds)
+        return values.page(self._entries, after, self.bounds)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        found = [await self.get(key) for key in keys]
+        sizes.check_reply((len(value or b"") for value in found), self.bounds)
+        return found
+
+    async def set_many(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        for key, value in pairs:
+            await self.set(key, value, expires_s=0)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            await self.delete(key)
 
     async def list_add(self, name: str, item: str) -> int:
         held = values.list_add(name, self._value(name), item, self.bounds)
@@ -156,7 +194,8 @@ class MemoryStore:
                 detail={"size": total_bytes, "limit": self.bounds.memory_bytes_max},
             )
         self._size_bytes = total_bytes
-        self._entries[key] = _Entry(value, size_bytes, expires_at_s)
+        version = b"%x" % next(self._versions)
+        self._entries[key] = _Entry(value, size_bytes, expires_at_s, version)
         if expires_at_s is not None and (before is None or before.expires_at_s != expires_at_s):
             heapq.heappush(self._expiries, (expires_at_s, key))
 

@@ -1,9 +1,10 @@
 """A store in a JetStream key-value bucket: replicated, and there wherever a lattice is.
 
-One entry of the bucket holds all of a key. Text without an expiry is stored as it is, so that
-``nats kv get`` shows it and other programs may write it. Anything else starts with a byte that no
-UTF-8 text can have, followed by a msgpack map. Changes are compare-and-set, repeated when another
-process was first; within this process they take turns, so that only processes collide.
+One entry of the bucket holds all of a key. Bytes without an expiry are stored as they are, so that
+``nats kv get`` shows them and other programs may write them. Anything else starts with a byte that
+no UTF-8 text can have, followed by a msgpack map; so do bytes that happen to start with it. Changes
+are compare-and-set, repeated when another process was first; within this process they take turns,
+so that only processes collide. A key's version is the revision of its entry.
 
 JetStream knows no age of single keys here: an entry carries the time it expires, and a reader
 after that time finds nothing. The clocks of hosts that share a bucket should agree to the second.
@@ -11,7 +12,7 @@ after that time finds nothing. The clocks of hosts that share a bucket should ag
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -20,13 +21,14 @@ from lattice import errors, limits
 from lattice.aio import retry
 from lattice.bus import Bucket, Bus
 from lattice.wire import codec
-from providers.keyvalue.bounds import Bounds
+from providers.keyvalue import bounds as sizes
+from providers.keyvalue.bounds import I32, Bounds
 from providers.keyvalue.settings import NatsSettings
-from providers.keyvalue.stores import values
+from providers.keyvalue.stores import Page, Versioned, values
 from providers.keyvalue.stores.values import Value
 
 MARKER = b"\xc1"
-"""First byte of an entry that is not plain text: never part of UTF-8 (RFC 3629, section 1)."""
+"""First byte of an entry that is not plain: never part of UTF-8 (RFC 3629, section 1)."""
 
 PLAIN_KEY_CHARS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_/.")
 """What a bucket's key may have, except ``=``, which introduces an escaped byte here."""
@@ -36,6 +38,10 @@ CONFLICT_PAUSE_S = 0.002
 
 CONFLICT_DOUBLINGS_MAX = 6
 """The bound of the pause stops growing at an eighth of a second: some writer always wins."""
+
+REQUESTS_AT_ONCE = 16
+"""Of one batch or page: one after another each would wait for its round trip, and all together
+they would hold up everybody else on the connection."""
 
 R = TypeVar("R")
 
@@ -79,6 +85,8 @@ class NatsStore:
         self._opening = asyncio.Lock()
         # A lock lives as long as somebody holds it or waits for it.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Each has all names in memory meanwhile.
+        self._listing = asyncio.Lock()
 
     @property
     def label(self) -> str:
@@ -96,17 +104,74 @@ class NatsStore:
     async def delete(self, key: str) -> bool:
         return await self._change(key, lambda value: (None, value is not None))
 
-    async def get(self, key: str) -> str | None:
-        return values.text(key, (await self._read(key)).value)
+    async def get(self, key: str) -> bytes | None:
+        return values.content(key, (await self._read(key)).value)
 
-    async def set(self, key: str, value: str, *, expires_s: int) -> None:
+    async def set(self, key: str, value: bytes, *, expires_s: int) -> None:
         held = Held(value, self._now_s() + expires_s if expires_s else None)
-        await self._write(key, held, expected=None)
+        await self._write(key, self._entry(key, held), expected=None)
 
-    async def increment(self, key: str, amount: int) -> int:
+    async def current(self, key: str) -> Versioned:
+        return self._versioned(key, await self._read(key))
+
+    async def swap(self, key: str, version: bytes | None, value: bytes) -> Versioned | None:
+        async with self._turn(key):
+            found = await self._read(key)
+            now = self._versioned(key, found)
+            if now.version != version:
+                return now
+            try:
+                await self._replace(key, found, value)
+            except errors.Conflict:
+                # In a cluster the leader may still show what the lost write was compared with; a
+                # version that is seen to be over tells the caller to look again all the same.
+                return self._versioned(key, await self._read(key))
+        return None
+
+    async def list_keys(self, after: str | None) -> Page:
+        """Reads the names of all keys, and then each key of the page, as it may have expired."""
+        async with self._listing:
+            bucket = await self._opened()
+            names = await bucket.keys(keys_max=self._bounds.listed_keys_max)
+            page = values.page(filter(None, map(decode_key, names)), after, self._bounds)
+        there = await self._all(self.contains, page.keys)
+        keys = [key for key, is_there in zip(page.keys, there, strict=True) if is_there]
+        return Page(keys, page.cursor)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        room_bytes = self._bounds.reply_bytes_max
+
+        async def get(key: str) -> bytes | None:
+            nonlocal room_bytes
+            value = await self.get(key)
+            room_bytes -= len(value or b"")
+            sizes.check_reply([self._bounds.reply_bytes_max - room_bytes], self._bounds)
+            return value
+
+        return await self._all(get, keys)
+
+    async def set_many(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        entries = {key: self._entry(key, Held(value)) for key, value in pairs}
+
+        async def put(key: str) -> None:
+            await self._write(key, entries[key], expected=None)
+
+        await self._all(put, list(entries))
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        await self._all(self.delete, list(dict.fromkeys(keys)))
+
+    async def _all(self, work: Callable[[str], Awaitable[R]], keys: Sequence[str]) -> list[R]:
+        """Work off keys, some at a time, in their order."""
+        done: list[R] = []
+        for at in range(0, len(keys), REQUESTS_AT_ONCE):
+            done += await asyncio.gather(*map(work, keys[at : at + REQUESTS_AT_ONCE]))
+        return done
+
+    async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
         def change(value: Value | None) -> tuple[Value, int]:
-            total = values.increment(key, value, amount)
-            return str(total), total
+            total = values.increment(key, value, amount, within)
+            return b"%d" % total, total
 
         return await self._change(key, change)
 
@@ -170,12 +235,14 @@ class NatsStore:
         Raises:
             Conflict: others kept winning; nothing was changed.
         """
-        turn = self._turns.setdefault(key, asyncio.Lock())
-        async with turn:
+        async with self._turn(key):
             for attempt in range(limits.CAS_ATTEMPTS_MAX):
                 found = await self._read(key)
                 value, answer = change(found.value)
-                if value == found.value or (not value and found.held is None):
+                # Bytes that stay the same are a write nevertheless: their version is another.
+                if not isinstance(value, bytes) and (
+                    value == found.value or (not value and found.held is None)
+                ):
                     return answer
                 try:
                     await self._replace(key, found, value)
@@ -189,12 +256,20 @@ class NatsStore:
         )
 
     async def _replace(self, key: str, found: _Found, value: Value | None) -> None:
-        if value is None or (not value and not isinstance(value, str)):
+        if value is None or (not value and not isinstance(value, bytes)):
             bucket = await self._opened()
             await bucket.delete(encode_key(key), expected=found.revision)
             return
         held = Held(value, found.held.expires_at_s if found.held else None)
-        await self._write(key, held, expected=found.revision)
+        await self._write(key, self._entry(key, held), expected=found.revision)
+
+    def _turn(self, key: str) -> asyncio.Lock:
+        return self._turns.setdefault(key, asyncio.Lock())
+
+    def _versioned(self, key: str, found: _Found) -> Versioned:
+        value = values.content(key, found.value)
+        sizes.check_reply([len(value or b"")], self._bounds)
+        return Versioned(value, None if value is None else b"%d" % found.revision)
 
     async def _read(self, key: str) -> _Found:
         bucket = await self._opened()
@@ -206,11 +281,19 @@ class NatsStore:
             return _Found(None, entry.revision)
         return _Found(held, entry.revision)
 
-    async def _write(self, key: str, held: Held, *, expected: int | None) -> None:
+    def _entry(self, key: str, held: Held) -> bytes:
+        """The entry that says so.
+
+        Raises:
+            PayloadTooLarge: it would not fit a message.
+        """
         data = encode(held)
         bytes_max = min(limits.INLINE_PAYLOAD_BYTES, self._bus.max_payload)
         if len(data) > bytes_max:
             raise errors.PayloadTooLarge(f"all of key {key!r}", len(data), bytes_max)
+        return data
+
+    async def _write(self, key: str, data: bytes, *, expected: int | None) -> None:
         bucket = await self._opened()
         try:
             await bucket.put(encode_key(key), data, expected=expected)
@@ -249,21 +332,27 @@ def encode_key(key: str) -> str:
     return "".join(encoded)
 
 
-def decode_key(encoded: str) -> str:
-    """The key that ``encode_key`` was given."""
+def decode_key(encoded: str) -> str | None:
+    """The key that ``encode_key`` was given; None for a name that it never gave."""
     first, *escaped = encoded.split("=")
-    rest = (bytes.fromhex(part[:2]) + part[2:].encode() for part in escaped)
-    return (first.encode() + b"".join(rest)).decode()
+    try:
+        rest = (bytes.fromhex(part[:2]) + part[2:].encode() for part in escaped)
+        key = (first.encode() + b"".join(rest)).decode()
+    except ValueError:
+        return None
+    # Others' names may mean the same bytes in another spelling, and nobody here could read those.
+    return key if key and encode_key(key) == encoded else None
 
 
 def encode(held: Held) -> bytes:
     """An entry of the bucket. Equal values are equal bytes."""
-    if isinstance(held.value, str) and held.expires_at_s is None:
-        return held.value.encode()
+    value = held.value
+    if isinstance(value, bytes) and held.expires_at_s is None and not value.startswith(MARKER):
+        return value
     fields: dict[str, Any] = {}
     match held.value:
-        case str():
-            fields["text"] = held.value
+        case bytes(value):
+            fields |= _content_fields(value)
         case tuple():
             fields["list"] = list(held.value)
         case frozenset():
@@ -273,24 +362,30 @@ def encode(held: Held) -> bytes:
     return MARKER + codec.pack(fields)
 
 
+def _content_fields(value: bytes) -> dict[str, Any]:
+    try:
+        return {"text": value.decode()}
+    except UnicodeDecodeError:
+        return {"bytes": value}
+
+
 def decode(key: str, data: bytes) -> Held:
     """What an entry of the bucket says, whoever wrote it.
 
     Raises:
-        ProviderError: it is neither UTF-8 text nor one of ours.
+        ProviderError: it starts with our marker, and is not ours.
     """
     if not data.startswith(MARKER):
-        try:
-            return Held(data.decode())
-        except UnicodeDecodeError:
-            raise _foreign(key) from None
+        return Held(data)
     try:
         fields = codec.unpack(data[len(MARKER) :])
     except errors.InvalidRequest:
         raise _foreign(key) from None
     match fields:
         case {"text": str(text)}:
-            value: Value = text
+            value: Value = text.encode()
+        case {"bytes": bytes(content)}:
+            value = content
         case {"list": [*items]} if items and all(isinstance(item, str) for item in items):
             value = tuple(items)
         case {"set": [*items]} if items and all(isinstance(item, str) for item in items):
@@ -304,4 +399,6 @@ def decode(key: str, data: bytes) -> Held:
 
 
 def _foreign(key: str) -> errors.ProviderError:
-    return errors.ProviderError(f"key {key!r} holds bytes that are not UTF-8 text")
+    return errors.ProviderError(
+        f"key {key!r} holds an entry that starts with byte 0xC1 and is not the provider's"
+    )

@@ -2,7 +2,13 @@
 
 Keys, lists and sets are plain ones of the same name, as wasmCloud's Redis provider wrote them, so
 what it left behind stays usable. What Redis has no single command for (a bound, the range of a
-number, a type check) is a script of a few lines: each operation is one round trip, and atomic.
+number, a type check) is a script of a few lines: each operation is one round trip, and atomic. Only
+a listing takes many, as it scans.
+
+Redis knows no versions. Whoever asks for one has a *mark* put beside the key: a random text, of
+which the version is made together with a digest of the value. Every write of ours removes the mark.
+What another program writes leaves it, and shows in the digest unless the value is the same as it
+was. A mark goes by itself after a while, and a swap then fails as if the key had been written.
 
 The library would repeat a command after a lost connection, and could so count an increment twice:
 that is off. A connection found dead before its next command is replaced, which loses nothing.
@@ -11,6 +17,7 @@ that is off. A connection found dead before its next command is replaced, which 
 import asyncio
 import hashlib
 import re
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +28,23 @@ from redis.backoff import NoBackoff
 
 from lattice import errors
 from providers.keyvalue import bounds as sizes
-from providers.keyvalue.bounds import Bounds
+from providers.keyvalue.bounds import I32, Bounds
 from providers.keyvalue.settings import RedisSettings
-from providers.keyvalue.stores import values
+from providers.keyvalue.stores import Page, Versioned, values
+
+MARK_SUFFIX = b"\xff"
+"""Behind a key it names the key's mark: our keys are UTF-8, which never has this byte. So put,
+a permission for the keys that start with something is one for their marks."""
+
+MARK_S = 3_600
+"""How long a mark stays after the last who asked: far longer than any call that may swap."""
+
+SCAN_COUNT = 1_000
+"""Names that one step of a scan looks at: a few tens of microseconds, in which Redis does nothing
+else."""
+
+INSPECTED_AT_ONCE = 4
+"""Pages' worth of names that a scan gathers before all but the first page's are dropped again."""
 
 
 class _Script:
@@ -35,6 +56,7 @@ class _Script:
         self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
+# A script writes first what could find no memory: once something is written, Redis lets it go on.
 # Our error replies are LATTICE_, a word, and a number: of the key it is about, or a size in bytes.
 
 _GET = _Script("""
@@ -45,15 +67,105 @@ end
 return redis.call('GET', KEYS[1])
 """)
 
-# Taken back exactly when out of range: a double holds neither the sum nor the value in full. Nobody
-# sees the value in between, as a script runs alone.
+# Taken back exactly when out of range, and read back when not: a double holds neither the sum nor
+# the value in full. Nobody sees the value in between, as a script runs alone.
 _INCREMENT = _Script("""
+local before = redis.call('GET', KEYS[1])
 local total = redis.call('INCRBY', KEYS[1], ARGV[1])
-if total < -2147483648 or total > 2147483647 then
-    redis.call('DECRBY', KEYS[1], ARGV[1])
+if total < tonumber(ARGV[2]) or total > tonumber(ARGV[3]) then
+    if before then
+        redis.call('SET', KEYS[1], before, 'KEEPTTL')
+    else
+        redis.call('DEL', KEYS[1])
+    end
     return redis.error_reply('LATTICE_RANGE 1')
 end
-return total
+redis.call('DEL', KEYS[2])
+return redis.call('GET', KEYS[1])
+""")
+
+_SET = _Script("""
+if ARGV[2] == '0' then
+    redis.call('SET', KEYS[1], ARGV[1])
+else
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+end
+redis.call('DEL', KEYS[2])
+""")
+
+_DELETE = _Script("""
+redis.call('DEL', KEYS[2])
+return redis.call('DEL', KEYS[1])
+""")
+
+# Both give nothing for no key; otherwise the value and its version.
+_NOW = """
+local function now(size_max, mark, mark_s)
+    local size = redis.call('STRLEN', KEYS[1])
+    if size > tonumber(size_max) then
+        return redis.error_reply('LATTICE_SIZE ' .. size)
+    end
+    local value = redis.call('GET', KEYS[1])
+    if not value then
+        return {}
+    end
+    redis.call('SET', KEYS[2], mark, 'NX')
+    redis.call('EXPIRE', KEYS[2], mark_s)
+    return {value, redis.call('GET', KEYS[2]) .. redis.sha1hex(value)}
+end
+"""
+
+_CURRENT = _Script(_NOW + "return now(ARGV[1], ARGV[2], ARGV[3])")
+
+_SWAP = _Script(
+    _NOW
+    + """
+local value = redis.call('GET', KEYS[1])
+local mark = redis.call('GET', KEYS[2])
+local version = ''
+if value then
+    version = mark and mark .. redis.sha1hex(value)
+end
+if version ~= ARGV[4] then
+    return now(ARGV[1], ARGV[2], ARGV[3])
+end
+redis.call('SET', KEYS[1], ARGV[5], 'KEEPTTL')
+redis.call('DEL', KEYS[2])
+return 'OK'
+"""
+)
+
+_GET_MANY = _Script("""
+local size = 0
+for index, key in ipairs(KEYS) do
+    local held = redis.call('TYPE', key).ok
+    if held ~= 'none' and held ~= 'string' then
+        return redis.error_reply('LATTICE_TYPE ' .. index)
+    end
+    size = size + redis.call('STRLEN', key)
+end
+if size > tonumber(ARGV[1]) then
+    return redis.error_reply('LATTICE_SIZE ' .. size)
+end
+local found = {}
+for index, key in ipairs(KEYS) do
+    found[index] = redis.call('GET', key)
+end
+return found
+""")
+
+# Keys come in pairs with their marks.
+_SET_MANY = _Script("""
+for index, value in ipairs(ARGV) do
+    redis.call('SET', KEYS[2 * index - 1], value)
+    redis.call('DEL', KEYS[2 * index])
+end
+""")
+
+_DELETE_MANY = _Script("""
+for _, key in ipairs(KEYS) do
+    redis.call('DEL', key)
+end
 """)
 
 _CLEAR = _Script("""
@@ -123,7 +235,14 @@ local found = redis.call(ARGV[3], unpack(KEYS))
     + _CHECK_REPLY
 )
 
+_Name = str | bytes
+"""A key, or the name of a mark."""
+
 _OURS = re.compile(r"LATTICE_(?P<word>[A-Z]+) (?P<number>[0-9]+)")
+
+
+class _OutOfRangeError(errors.InvalidRequest):
+    """A sum is out of range; which range, only the operation knows."""
 
 
 class RedisStore:
@@ -170,18 +289,65 @@ class RedisStore:
         return bool(await self._command([key], "EXISTS", key))
 
     async def delete(self, key: str) -> bool:
-        return bool(await self._command([key], "DEL", key))
+        return bool(await self._run(_DELETE, _marked(key)))
 
-    async def get(self, key: str) -> str | None:
+    async def get(self, key: str) -> bytes | None:
         found = await self._run(_GET, [key], self._bounds.reply_bytes_max)
-        return None if found is None else self._text(key, found)
+        return _bytes(found)
 
-    async def set(self, key: str, value: str, *, expires_s: int) -> None:
-        expiry = ("EX", expires_s) if expires_s else ()
-        await self._command([key], "SET", key, value, *expiry)
+    async def set(self, key: str, value: bytes, *, expires_s: int) -> None:
+        await self._run(_SET, _marked(key), value, expires_s)
 
-    async def increment(self, key: str, amount: int) -> int:
-        return int(await self._run(_INCREMENT, [key], amount))
+    async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
+        try:
+            found = await self._run(_INCREMENT, _marked(key), amount, within.start, within.stop - 1)
+        except _OutOfRangeError:
+            raise values.out_of_range(key, within) from None
+        return int(found)
+
+    async def current(self, key: str) -> Versioned:
+        found = await self._run(_CURRENT, _marked(key), *self._marking())
+        return _versioned(found)
+
+    async def swap(self, key: str, version: bytes | None, value: bytes) -> Versioned | None:
+        # An empty version would be taken for none at all.
+        expected = b"" if version is None else version or b"-"
+        found = await self._run(_SWAP, _marked(key), *self._marking(), expected, value)
+        return None if found == b"OK" else _versioned(found)
+
+    async def list_keys(self, after: str | None) -> Page:
+        """Scans all names for each page, and keeps the page's: a scan meets what stays there.
+
+        It may meet a name twice, which makes no difference in a set.
+        """
+        bounds = self._bounds
+        sizes.check_listed(int(await self._command([], "DBSIZE")), bounds)
+        wanted = bounds.page_keys_max + 1
+        found: set[str] = set()
+        cursor = 0
+        while True:
+            reply = await self._command([], "SCAN", cursor, "COUNT", SCAN_COUNT)
+            cursor = int(reply[0])
+            found.update(filter(None, map(_key, reply[1])))
+            if cursor == 0 or len(found) > INSPECTED_AT_ONCE * wanted + SCAN_COUNT:
+                found = set(values.first_keys(found, after, wanted))
+            if cursor == 0:
+                return values.page(found, after, bounds)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        found = await self._run(_GET_MANY, keys, self._bounds.reply_bytes_max)
+        return [_bytes(value) for value in found]
+
+    async def set_many(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        keys = [name for key, _ in pairs for name in _marked(key)]
+        await self._run(_SET_MANY, keys, *(value for _, value in pairs))
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        await self._run(_DELETE_MANY, [name for key in keys for name in _marked(key)])
+
+    def _marking(self) -> tuple[int, str, int]:
+        """What a script needs to know to make a version."""
+        return self._bounds.reply_bytes_max, secrets.token_hex(16), MARK_S
 
     async def list_add(self, name: str, item: str) -> int:
         return int(await self._run(_LIST_ADD, [name], item, self._bounds.items_max))
@@ -219,14 +385,16 @@ class RedisStore:
         found = await self._run(_COMBINE, names, bounds.reply_bytes_max, bounds.items_max, command)
         return frozenset(self._text(names[0], item) for item in found)
 
-    async def _run(self, script: _Script, keys: Sequence[str], *arguments: str | int) -> Any:
+    async def _run(
+        self, script: _Script, keys: Sequence[_Name], *arguments: str | bytes | int
+    ) -> Any:
         try:
             return await self._command(keys, "EVALSHA", script.digest, len(keys), *keys, *arguments)
         except exceptions.NoScriptError:
             # A server that was restarted remembers nothing; this teaches it again.
             return await self._command(keys, "EVAL", script.source, len(keys), *keys, *arguments)
 
-    async def _command(self, keys: Sequence[str], *command: str | int) -> Any:
+    async def _command(self, keys: Sequence[_Name], *command: str | bytes | int) -> Any:
         """Send one command and return its reply; ``keys`` are named in errors."""
         async with self._turns:
             try:
@@ -236,7 +404,7 @@ class RedisStore:
             except (exceptions.RedisError, OSError) as error:
                 raise self._translated(error, keys) from error
 
-    def _translated(self, error: Exception, keys: Sequence[str]) -> errors.LatticeError:
+    def _translated(self, error: Exception, keys: Sequence[_Name]) -> errors.LatticeError:
         match error:
             case (
                 exceptions.AuthenticationError()
@@ -254,30 +422,32 @@ class RedisStore:
             case _:
                 return self._refusal(str(error), keys)
 
-    def _refusal(self, text: str, keys: Sequence[str]) -> errors.LatticeError:
+    def _refusal(self, text: str, keys: Sequence[_Name]) -> errors.LatticeError:
         """What an error reply means. Redis before 7 wraps those met in a script in other text."""
         if ours := _OURS.search(text):
             return self._own_refusal(ours["word"], int(ours["number"]), keys)
+        if "can't run this command" in text:
+            return errors.Denied(f"{self.label} refused: {text}")
         if "WRONGTYPE" in text:
-            return values.wrong_type(keys[0])
+            return values.wrong_type(_shown(keys[0]))
         if "value is not an integer" in text:
-            return values.not_a_number(keys[0])
+            return values.not_a_number(_shown(keys[0]))
         if "would overflow" in text:
-            return values.out_of_range(keys[0])
+            return _OutOfRangeError(text)
         return errors.ProviderError(f"{self.label} refused: {text}")
 
-    def _own_refusal(self, word: str, number: int, keys: Sequence[str]) -> errors.LatticeError:
+    def _own_refusal(self, word: str, number: int, keys: Sequence[_Name]) -> errors.LatticeError:
         match word:
             case "SIZE":
                 return errors.PayloadTooLarge("reply", number, self._bounds.reply_bytes_max)
             case "TYPE":
-                return values.wrong_type(keys[number - 1])
+                return values.wrong_type(_shown(keys[number - 1]))
             case "RANGE":
-                return values.out_of_range(keys[number - 1])
+                return _OutOfRangeError(word)
             case "FULL":
-                return sizes.full(keys[number - 1], self._bounds)
+                return sizes.full(_shown(keys[number - 1]), self._bounds)
             case _:
-                return sizes.too_many(keys[number - 1], self._bounds)
+                return sizes.too_many(_shown(keys[number - 1]), self._bounds)
 
     def _text(self, key: str, found: bytes) -> str:
         try:
@@ -286,3 +456,34 @@ class RedisStore:
             raise errors.ProviderError(
                 f"{self.label}: key {key!r} holds bytes that are not UTF-8 text"
             ) from None
+
+
+def _marked(key: str) -> tuple[str, bytes]:
+    """A key and the name of its mark."""
+    return key, key.encode() + MARK_SUFFIX
+
+
+def _shown(name: _Name) -> str:
+    assert isinstance(name, str), "errors are about keys"
+    return name
+
+
+def _key(name: bytes) -> str | None:
+    """A name as a key; None for marks, and for others' names that are not text."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _bytes(found: Any) -> bytes | None:
+    assert found is None or isinstance(found, bytes), "a string's reply"
+    return found
+
+
+def _versioned(found: list[bytes]) -> Versioned:
+    match found:
+        case [value, version]:
+            return Versioned(value, version)
+        case _:
+            return Versioned(None, None)

@@ -5,30 +5,29 @@ reference: its type rules, its number format, its index arithmetic, and that a l
 loses its last item is gone.
 """
 
+import heapq
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lattice import errors
 from providers.keyvalue import bounds as sizes
-from providers.keyvalue.bounds import Bounds
+from providers.keyvalue.bounds import I64, Bounds
+from providers.keyvalue.stores import Page
 
-Value = str | tuple[str, ...] | frozenset[str]
-"""Text, a list, or a set; never an empty list or set."""
+Value = bytes | tuple[str, ...] | frozenset[str]
+"""Bytes, a list, or a set; never an empty list or set."""
 
-I32_MIN, I32_MAX = -(2**31), 2**31 - 1
-_I64_MIN, _I64_MAX = -(2**63), 2**63 - 1
-
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 """How Redis writes integers, and the only way it reads them: no sign, zeros or blanks to spare."""
 
 
-def text(key: str, value: Value | None) -> str | None:
-    """The value as text.
+def content(key: str, value: Value | None) -> bytes | None:
+    """The value as bytes.
 
     Raises:
         InvalidRequest: it is a list or a set.
     """
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, bytes):
         return value
     raise wrong_type(key)
 
@@ -55,20 +54,20 @@ def members(name: str, value: Value | None) -> frozenset[str]:
     raise wrong_type(name)
 
 
-def increment(key: str, value: Value | None, amount: int) -> int:
+def increment(key: str, value: Value | None, amount: int, within: range) -> int:
     """The number after adding ``amount``.
 
     Raises:
-        InvalidRequest: the value is not a number, or the sum leaves the 32-bit range.
+        InvalidRequest: the value is not a number, or the sum is not ``within``.
     """
-    digits = text(key, value)
+    digits = content(key, value)
     if digits is None:
-        digits = "0"
-    if not _INTEGER.fullmatch(digits) or not _I64_MIN <= int(digits) <= _I64_MAX:
+        digits = b"0"
+    if not _INTEGER.fullmatch(digits) or int(digits) not in I64:
         raise not_a_number(key)
     total = int(digits) + amount
-    if not I32_MIN <= total <= I32_MAX:
-        raise out_of_range(key)
+    if total not in within:
+        raise out_of_range(key, within)
     return total
 
 
@@ -93,7 +92,7 @@ def list_range(name: str, value: Value | None, start: int, stop: int, bounds: Bo
     first = max(start + len(held), 0) if start < 0 else start
     last = stop + len(held) if stop < 0 else stop
     found = list(held[first : last + 1]) if last >= 0 else []
-    sizes.check_reply(found, bounds)
+    sizes.check_reply(map(sizes.text_bytes, found), bounds)
     return found
 
 
@@ -111,14 +110,27 @@ def set_del(name: str, value: Value | None, item: str) -> frozenset[str]:
 
 def union(sets: Sequence[frozenset[str]], bounds: Bounds) -> frozenset[str]:
     found = frozenset[str]().union(*sets)
-    sizes.check_reply(found, bounds)
+    sizes.check_reply(map(sizes.text_bytes, found), bounds)
     return found
 
 
 def intersection(sets: Sequence[frozenset[str]], bounds: Bounds) -> frozenset[str]:
     found = sets[0].intersection(*sets[1:])
-    sizes.check_reply(found, bounds)
+    sizes.check_reply(map(sizes.text_bytes, found), bounds)
     return found
+
+
+def first_keys(keys: Iterable[str], after: str | None, count: int) -> list[str]:
+    """The first keys after one, in the order of their UTF-8 bytes, which is that of characters."""
+    return heapq.nsmallest(count, (key for key in keys if after is None or key > after))
+
+
+def page(keys: Iterable[str], after: str | None, bounds: Bounds) -> Page:
+    """The page that comes after a cursor, of all keys in any order."""
+    found = first_keys(keys, after, bounds.page_keys_max + 1)
+    if len(found) <= bounds.page_keys_max:
+        return Page(found, None)
+    return Page(found[:-1], found[-2])
 
 
 def wrong_type(key: str) -> errors.InvalidRequest:
@@ -133,8 +145,9 @@ def not_a_number(key: str) -> errors.InvalidRequest:
     )
 
 
-def out_of_range(key: str) -> errors.InvalidRequest:
+def out_of_range(key: str, within: range) -> errors.InvalidRequest:
     return errors.InvalidRequest(
-        f"the sum at key {key!r} would leave the range of a 32-bit integer; it is as it was",
+        f"the sum at key {key!r} would not be from {within.start} to {within.stop - 1}; "
+        "the number is as it was",
         detail={"key": key},
     )

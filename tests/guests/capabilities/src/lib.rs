@@ -5,7 +5,7 @@ wit_bindgen::generate!({ world: "user", path: "wit", generate_all });
 use wasi::config0_2_0_draft::runtime;
 use wasi::config0_2_0_rc_1::store as config;
 use wasi::keyvalue0_2_0_draft::{atomics, batch, store};
-use wasi::keyvalue0_2_0_draft2::{batch as batch2, store as store2};
+use wasi::keyvalue0_2_0_draft2::{atomics as atomics2, batch as batch2, store as store2};
 use wasi::logging::logging::{log, Level};
 use wasmcloud::bus::lattice::{set_link_name, CallTargetInterface};
 
@@ -23,13 +23,36 @@ impl Guest for User {
             }
             "binary" => {
                 let bucket = store::open("").map_err(said)?;
-                bucket.set("binary", &[0xff]).map_err(said)?;
-                Ok(String::new())
+                bucket.set("binary", &[0xff, 0, 0xc1]).map_err(said)?;
+                let value = bucket.get("binary").map_err(said)?;
+                Ok(format!("{value:?}"))
             }
-            "keys" => {
+            "large" => {
                 let bucket = store::open("").map_err(said)?;
-                bucket.list_keys(None).map_err(said)?;
-                Ok(String::new())
+                let value = vec![0xff; argument.parse().unwrap()];
+                bucket.set("large", &value).map_err(said)?;
+                let found = bucket.get("large").map_err(said)?;
+                Ok(format!("{}", found == Some(value)))
+            }
+            "keys" => in_keys(argument.parse().unwrap()).map_err(said),
+            "keys2" => in_keys2(argument.parse().unwrap()).map_err(|error| format!("{error:?}")),
+            "cursor" => {
+                let bucket = store::open("").map_err(said)?;
+                let found = bucket.list_keys(Some(argument.parse().unwrap())).map_err(said)?;
+                Ok(format!("{:?}", found.keys))
+            }
+            "increment2" => {
+                let bucket = store2::open("").map_err(|error| format!("{error:?}"))?;
+                let value = atomics2::increment(&bucket, "count", argument.parse().unwrap());
+                value.map(|value| value.to_string()).map_err(|error| format!("{error:?}"))
+            }
+            "swap" => in_swap().map_err(|error| format!("{error:?}")),
+            "append" => append(argument).map_err(|error| format!("{error:?}")),
+            "many" => {
+                let bucket = store2::open("").map_err(|error| format!("{error:?}"))?;
+                let keys: Vec<_> = (0..argument.parse().unwrap()).map(|n| n.to_string()).collect();
+                let found = batch2::get_many(&bucket, &keys);
+                found.map(|found| format!("{}", found.len())).map_err(|error| format!("{error:?}"))
             }
             "increment" => {
                 let bucket = store::open("").map_err(said)?;
@@ -74,6 +97,74 @@ fn in_store(identifier: &str) -> Result<String, store::Error> {
     let after = bucket.get("key")?;
     let value = value.map(|value| String::from_utf8(value).unwrap());
     Ok(format!("{before} {value:?} {after:?}"))
+}
+
+/// Sets keys, and lists them page by page.
+fn in_keys(count: u32) -> Result<String, store::Error> {
+    let bucket = store::open("")?;
+    for n in 0..count {
+        bucket.set(&format!("k{n}"), b"")?;
+    }
+    let mut pages = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = bucket.list_keys(cursor)?;
+        pages.push(page.keys.join(" "));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(pages.join("; "));
+        }
+    }
+}
+
+/// The same in the second draft.
+fn in_keys2(count: u32) -> Result<String, store2::Error> {
+    let bucket = store2::open("")?;
+    for n in 0..count {
+        bucket.set(&format!("k{n}"), b"")?;
+    }
+    let mut pages = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = bucket.list_keys(cursor.as_deref())?;
+        pages.push(page.keys.join(" "));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(pages.join("; "));
+        }
+    }
+}
+
+/// Swaps with a version that is over, and again with the one that it is told.
+fn in_swap() -> Result<String, store2::Error> {
+    let bucket = store2::open("")?;
+    let nothing = atomics2::Cas::new(&bucket, "swapped")?;
+    let before = nothing.current()?;
+    bucket.set("swapped", b"a")?;
+    let told = match atomics2::swap(nothing, b"lost") {
+        Err(atomics2::CasError::CasFailed(now)) => now,
+        Err(atomics2::CasError::StoreError(error)) => return Err(error),
+        Ok(()) => return Ok("a swap won that had to lose".into()),
+    };
+    let now = told.current()?;
+    let is_swapped = atomics2::swap(told, b"b").is_ok();
+    let after = bucket.get("swapped")?;
+    Ok(format!("{before:?} {now:?} {is_swapped} {after:?}"))
+}
+
+/// Appends to a value, again when somebody else was first.
+fn append(text: &str) -> Result<String, store2::Error> {
+    let bucket = store2::open("")?;
+    let mut cas = atomics2::Cas::new(&bucket, "appended")?;
+    loop {
+        let mut value = cas.current()?.unwrap_or_default();
+        value.extend_from_slice(text.as_bytes());
+        match atomics2::swap(cas, &value) {
+            Ok(()) => return Ok(String::from_utf8(value).unwrap()),
+            Err(atomics2::CasError::CasFailed(now)) => cas = now,
+            Err(atomics2::CasError::StoreError(error)) => return Err(error),
+        }
+    }
 }
 
 fn in_batch() -> Result<String, store::Error> {

@@ -149,8 +149,21 @@ async def test_a_call_can_be_ended_at_any_of_its_waits(engine: Engine, waits: in
 
 async def test_a_store_that_answers_nonsense_is_an_error_to_the_guest(engine: Engine) -> None:
     component = await engine.load(guest("capabilities"))
-    for nonsense in (b"", b"\xc1", codec.pack(5), codec.pack({"value": 1, "exists": True})):
-        host = Host(lambda _request, nonsense=nonsense: nonsense)  # type: ignore[misc]
-        payload = codec.pack(["store"])
-        answer = await run(execution(component, payload, operation="exercise", host=host))
-        assert "Error::Other" in codec.unpack(answer)["err"]
+    nonsense = [b"", b"\xc1", *map(codec.pack, (5, {}, {"ok": "x"}, {"err": None}, {"ok": [b""]}))]
+    asked = ("store", "keys 0", "keys2 0", "increment 1", "increment2 1", "swap", "batch", "many 2")
+    for what in asked:
+        for answer in nonsense:
+            host = Host(lambda _request, answer=answer: answer)  # type: ignore[misc]
+            call = execution(component, codec.pack([what]), operation="exercise", host=host)
+            result = codec.unpack(await run(call))
+            assert "Error::Other" in result["err"], (what, answer)
+
+
+async def test_a_store_that_tells_a_swap_nonsense_is_an_error_to_the_guest(engine: Engine) -> None:
+    component = await engine.load(guest("capabilities"))
+    nothing = codec.pack({"ok": {"value": None, "version": None}})
+    for answer in ({"err": {"cas-failed": None}}, {"err": {"other": "x"}}, {"ok": 1}, None):
+        answers = iter([nothing, codec.pack({"ok": None}), codec.pack(answer)])
+        host = Host(lambda _request, answers=answers: next(answers))  # type: ignore[misc]
+        call = execution(component, codec.pack(["swap"]), operation="exercise", host=host)
+        assert "Error::Other" in codec.unpack(await run(call))["err"], answer

@@ -56,11 +56,17 @@ class FakeContext:
         raise NotImplementedError("this provider calls nobody")
 
 
-def link(source: str = "counter", *, package: str = "keyvalue", **config: str) -> Link:
+def link(
+    source: str = "counter",
+    *,
+    namespace: str = "wasmcloud",
+    package: str = "keyvalue",
+    **config: str,
+) -> Link:
     return Link(
         source_id=source,
         target="kv",
-        wit_namespace="wasmcloud",
+        wit_namespace=namespace,
         wit_package=package,
         target_config=config,
     )
@@ -79,6 +85,18 @@ async def ask(
     )
     reply = await provider.handle(call)
     return msgpack.unpackb(reply) if reply else None
+
+
+async def ask_wasi(provider: KeyValue, over: Link, operation: str, *arguments: Any) -> Any:
+    call = Call(
+        source=over.source_id,
+        link=over,
+        interface=f"wasi:keyvalue/{operation.partition('.')[0]}",
+        operation=operation,
+        payload=msgpack.packb(arguments),
+        deadline=asyncio.get_running_loop().time() + 10,
+    )
+    return msgpack.unpackb(await provider.handle(call))["ok"]
 
 
 async def increment(provider: KeyValue, over: Link, *, timeout_s: float = 10.0) -> Any:
@@ -150,8 +168,46 @@ async def test_calls_over_a_refused_link_fail_with_its_refusal(provider: KeyValu
 
 
 async def test_a_link_of_another_contract_is_refused(provider: KeyValue) -> None:
-    with pytest.raises(errors.InvalidRequest, match="and wasi:keyvalue, not wasmcloud:sql"):
+    with pytest.raises(
+        errors.InvalidRequest, match="keyvalue and wasi:keyvalue, not wasmcloud:sql"
+    ):
         await provider.put_link(link(package="sql"))
+
+
+async def test_links_of_both_interfaces_share_what_they_name(provider: KeyValue) -> None:
+    old, new = link("old"), link("new", namespace="wasi")
+    await provider.put_link(old)
+    await provider.put_link(new)
+    assert await increment(provider, old) == 1
+    assert await ask_wasi(provider, new, "atomics.increment", "n", 1) == 2
+    with pytest.raises(errors.InvalidRequest, match="wasi:keyvalue has no operation"):
+        await increment(provider, new)
+    with pytest.raises(errors.InvalidRequest, match="wasmcloud:keyvalue has no operation"):
+        await ask_wasi(provider, old, "store.get", "n")
+
+
+async def test_a_link_reaches_the_bucket_that_it_names_and_no_other(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with (
+        nats_server() as server,
+        connected(server) as bus,
+        started({"sqlite_directory": str(tmp_path)}, bus) as provider,
+    ):
+        backends: list[tuple[dict[str, str], dict[str, str]]] = [
+            ({"backend": kind, "bucket": "one"}, {"backend": kind, "bucket": "two"})
+            for kind in ("memory", "nats", "sqlite")
+        ]
+        backends.append(({"url": redis.url}, {"url": f"{redis.url}/1"}))
+        for here, elsewhere in backends:
+            one, two = link("one", namespace="wasi", **here), link("two", **elsewhere)
+            again = link("again", **here)
+            for each in (one, two, again):
+                await provider.put_link(each)
+            await ask_wasi(provider, one, "store.set", "k", b"1")
+            assert await ask(provider, two, "Contains", "k") is False
+            assert await ask(provider, again, "Contains", "k") is True
+        assert (await provider.health()).healthy
 
 
 async def test_a_link_put_again_or_anew_finds_its_data(provider: KeyValue) -> None:

@@ -1,11 +1,19 @@
 """What operators write, and which backend it means."""
 
+from pathlib import Path
+
 import pytest
 
 from lattice import errors
 from providers.keyvalue import settings
 from providers.keyvalue.bounds import Bounds
-from providers.keyvalue.settings import MemorySettings, NatsSettings, RedisSettings, Settings
+from providers.keyvalue.settings import (
+    MemorySettings,
+    NatsSettings,
+    RedisSettings,
+    Settings,
+    SqliteSettings,
+)
 
 
 def parse(link: dict[str, str], provider: dict[str, str] | None = None) -> Settings:
@@ -33,6 +41,7 @@ def test_without_configuration_data_is_in_a_bucket_of_the_lattice() -> None:
         ({}, {"URL": "redis://a"}, RedisSettings),
         ({"bucket": "b"}, {"backend": "redis"}, RedisSettings),
         ({"backend": "nats"}, {"url": "redis://a"}, NatsSettings),
+        ({"backend": "sqlite"}, {"sqlite_directory": "/data"}, SqliteSettings),
     ],
 )
 def test_the_link_decides_before_the_provider(
@@ -44,6 +53,48 @@ def test_the_link_decides_before_the_provider(
 def test_keys_of_the_link_and_the_provider_add_up() -> None:
     parsed = parse({"bucket": "carts"}, {"bucket": "other", "replicas": "3"})
     assert parsed == NatsSettings(bucket="carts", replicas=3)
+
+
+def test_a_sqlite_bucket_is_a_file_in_the_providers_directory() -> None:
+    provider = {"backend": "sqlite", "SQLITE_DIRECTORY": "/data"}
+    parsed = parse({"bucket": "carts", "sqlite_synchronous": "normal"}, provider)
+    assert parsed == SqliteSettings(bucket="carts", directory=Path("/data"), synchronous="normal")
+    assert parsed.path == Path("/data/carts.sqlite")
+    default = parse({}, provider)
+    assert isinstance(default, SqliteSettings)
+    assert default.path == Path("/data/LATTICEKV_prod.sqlite")
+    assert default.synchronous == "full"
+
+
+@pytest.mark.parametrize("bucket", ["../carts", "/etc/passwd", "a/b", ".", "..", "a\0", "a.b", ""])
+def test_no_bucket_leads_out_of_the_directory(bucket: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match="is not a bucket's name"):
+        parse({"backend": "sqlite", "bucket": bucket}, {"sqlite_directory": "/data"})
+
+
+def test_a_link_does_not_choose_where_files_are_written() -> None:
+    with pytest.raises(errors.InvalidRequest, match="sqlite_directory in the provider's own"):
+        parse({"backend": "sqlite", "sqlite_directory": "/data"})
+    parsed = parse({"backend": "sqlite", "sqlite_directory": "/etc"}, {"sqlite_directory": "/data"})
+    assert isinstance(parsed, SqliteSettings)
+    assert parsed.directory == Path("/data")
+    assert settings.ignored({"sqlite_directory": "/etc"}, settings.LINK_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("provider", "named"),
+    [
+        ({"sqlite_directory": "data"}, "sqlite_directory is 'data'; want an absolute path"),
+        (
+            {"sqlite_directory": "/data", "sqlite_synchronous": "off"},
+            "sqlite_synchronous is 'off'; want full or normal",
+        ),
+    ],
+)
+def test_a_wrong_key_of_sqlite_is_refused_and_named(provider: dict[str, str], named: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        parse({"backend": "sqlite"}, provider)
+    assert named in caught.value.text
 
 
 def test_redis_takes_wasmclouds_keys_in_either_case() -> None:

@@ -28,7 +28,7 @@ async def fill(store: MemoryStore, *, expires_s: int = 0) -> int:
     """Set keys until the store refuses one; how many it took."""
     for taken in range(1_000):
         try:
-            await store.set(f"k{taken:03}", "x" * 96, expires_s=expires_s)
+            await store.set(f"k{taken:03}", b"x" * 96, expires_s=expires_s)
         except errors.ProviderError:
             return taken
     raise AssertionError("the store is bottomless")
@@ -41,14 +41,14 @@ async def test_a_full_store_refuses_more_and_keeps_what_it_has(clock: Clock) -> 
     with pytest.raises(errors.ProviderError, match="over memory_bytes_max"):
         await store.list_add("l", "")
     with pytest.raises(errors.ProviderError, match="over memory_bytes_max"):
-        await store.set("k000", "x" * 500, expires_s=0)
-    assert await store.get("k000") == "x" * 96
+        await store.set("k000", b"x" * 500, expires_s=0)
+    assert await store.get("k000") == b"x" * 96
 
 
 async def test_a_full_store_takes_what_makes_it_no_larger(clock: Clock) -> None:
     store = small_store(clock)
     await fill(store)
-    await store.set("k000", "1", expires_s=0)
+    await store.set("k000", b"1", expires_s=0)
     assert await store.increment("k000", 1) == 2
 
 
@@ -84,7 +84,7 @@ async def test_a_key_rewritten_for_ever_takes_no_more_memory(clock: Clock) -> No
     store = small_store(clock)
     for number in range(5_000):
         clock.now_s = number / 1_000
-        await store.set("session", "x", expires_s=1_000)
+        await store.set("session", b"x", expires_s=1_000)
     assert len(store._expiries) < 2_000
     clock.now_s = 2_000.0
     assert await store.get("session") is None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lattice import errors
+from lattice import errors, limits
 from lattice.bus import Bus
 from providers.keyvalue.bounds import KEY_BYTES_CEILING, Bounds
 from providers.keyvalue.settings import NatsSettings
@@ -61,7 +61,11 @@ def test_the_longest_key_is_a_subject_the_server_takes() -> None:
 
 
 @given(
-    st.text() | st.lists(st.text(), min_size=1).map(tuple) | st.frozensets(st.text(), min_size=1),
+    st.binary()
+    | st.text().map(str.encode)
+    | st.binary().map(nats.MARKER.__add__)
+    | st.lists(st.text(), min_size=1).map(tuple)
+    | st.frozensets(st.text(), min_size=1),
     st.none() | st.floats(0, 1e11),
 )
 def test_every_entry_comes_back(value: Value, expires_at_s: float | None) -> None:
@@ -72,9 +76,12 @@ def test_every_entry_comes_back(value: Value, expires_at_s: float | None) -> Non
 @pytest.mark.parametrize(
     ("held", "data"),
     [
-        (Held("text"), b"text"),
-        (Held(""), b""),
-        (Held("a", 2.5), b"\xc1\x82\xa4text\xa1a\xacexpires_at_s\xcb\x40\x04" + bytes(6)),
+        (Held(b"text"), b"text"),
+        (Held(b""), b""),
+        (Held(b"\xff"), b"\xff"),
+        (Held(b"a", 2.5), b"\xc1\x82\xa4text\xa1a\xacexpires_at_s\xcb\x40\x04" + bytes(6)),
+        (Held(b"\xff", 0), b"\xc1\x82\xa5bytes\xc4\x01\xff\xacexpires_at_s\x00"),
+        (Held(b"\xc1a"), b"\xc1\x81\xa5bytes\xc4\x02\xc1a"),
         (Held(("b", "a")), b"\xc1\x81\xa4list\x92\xa1b\xa1a"),
         (Held(frozenset("ba")), b"\xc1\x81\xa3set\x92\xa1a\xa1b"),
     ],
@@ -86,26 +93,59 @@ def test_entries_keep_their_form(held: Held, data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"\xff",
         b"\xc1",
         b"\xc1\xc1",
         b"\xc1\x90",
         b"\xc1\x80",
         b"\xc1\x81\xa4text\x01",
+        b"\xc1\x81\xa5bytes\xa1a",
         b"\xc1\x81\xa4list\x90",
         b"\xc1\x81\xa4list\x91\x01",
         b"\xc1\x81\xa3set\xa1a",
         b"\xc1\x82\xa4text\xa1a\xacexpires_at_s\xa1x",
     ],
 )
-def test_an_entry_that_is_neither_text_nor_ours_is_an_error_of_the_provider(data: bytes) -> None:
-    with pytest.raises(errors.ProviderError, match="'k' holds bytes that are not UTF-8 text"):
+def test_an_entry_that_looks_like_ours_and_is_not_is_an_error_of_the_provider(data: bytes) -> None:
+    with pytest.raises(errors.ProviderError, match="'k' holds an entry that starts with byte 0xC1"):
         nats.decode("k", data)
+
+
+@pytest.mark.parametrize("name", ["", "a=", "a=2", "a=ZZ", "a=2e", "=61", "a=FF", "a:b", "a=C3=28"])
+def test_a_name_that_no_key_has_is_none(name: str) -> None:
+    assert nats.decode_key(name) is None
+
+
+async def test_what_others_put_under_names_that_no_key_has_is_not_listed(bus: Bus) -> None:
+    store = NatsStore(bus, SETTINGS, Bounds())
+    await store.set("a b", b"", expires_s=0)
+    bucket = await bus.bucket(SETTINGS.bucket)
+    for name in ("a=2eb", "a=FF", "plain"):
+        await bucket.put(name, b"")
+    assert (await store.list_keys(None)).keys == ["a b", "plain"]
+
+
+async def test_keys_deleted_since_the_bucket_began_make_pages_shorter_and_not_longer(
+    bus: Bus,
+) -> None:
+    store = NatsStore(bus, SETTINGS, Bounds(page_keys_max=2))
+    await store.set_many([(key, b"") for key in "abcde"])
+    await store.delete_many(["a", "b", "c"])
+    pages = [await store.list_keys(None)]
+    while (cursor := pages[-1].cursor) is not None:
+        pages.append(await store.list_keys(cursor))
+    assert [page.keys for page in pages] == [[], ["d"], ["e"]]
+
+
+async def test_a_batch_with_one_value_too_large_sets_none(bus: Bus) -> None:
+    store = NatsStore(bus, SETTINGS, Bounds())
+    with pytest.raises(errors.PayloadTooLarge, match="all of key 'b'"):
+        await store.set_many([("a", b""), ("b", bytes(limits.INLINE_PAYLOAD_BYTES + 1))])
+    assert not await store.contains("a")
 
 
 async def test_text_is_what_other_programs_read_and_write(bus: Bus) -> None:
     store = NatsStore(bus, SETTINGS, Bounds())
-    await store.set("greeting", "hello", expires_s=0)
+    await store.set("greeting", b"hello", expires_s=0)
     bucket = await bus.bucket(SETTINGS.bucket)
     entry = await bucket.get("greeting")
     assert entry is not None

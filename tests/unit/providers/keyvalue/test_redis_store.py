@@ -44,7 +44,7 @@ async def test_keys_are_the_plain_ones_that_wasmcloud_used(
     assert await store.increment("old key", 1) == 42
     await store.list_add("l", "a")
     await store.set_add("s", "a")
-    await store.set("t", "a", expires_s=100)
+    await store.set("t", b"a", expires_s=100)
     assert server.command("LRANGE l 0 -1") == "*1\r\n$1\r\na\r\n"
     assert server.command("SMEMBERS s") == "*1\r\n$1\r\na\r\n"
     assert server.command("TTL t") in (":100\r\n", ":99\r\n")
@@ -96,9 +96,11 @@ async def test_refused_credentials_are_denied_and_not_shown(server: RedisServer)
 async def test_a_command_that_the_user_may_not_use_is_denied(
     server: RedisServer, store: RedisStore
 ) -> None:
-    server.command("ACL SETUSER default -set")
+    server.command("ACL SETUSER default -set -exists")
     with pytest.raises(errors.Denied, match="refused"):
-        await store.set("k", "v", expires_s=0)
+        await store.set("k", b"v", expires_s=0)
+    with pytest.raises(errors.Denied, match="refused"):
+        await store.contains("k")
 
 
 async def test_a_full_server_is_an_error_of_the_provider(
@@ -106,9 +108,79 @@ async def test_a_full_server_is_an_error_of_the_provider(
 ) -> None:
     server.command("CONFIG SET maxmemory 1")
     with pytest.raises(errors.ProviderError, match="maxmemory"):
-        await store.set("k", "v", expires_s=0)
+        await store.set("k", b"v", expires_s=0)
     with pytest.raises(errors.ProviderError, match="maxmemory"):
         await store.list_add("k", "v")
+    with pytest.raises(errors.ProviderError, match="maxmemory"):
+        await store.set_many([("a", b"v"), ("b", b"v")])
+    with pytest.raises(errors.ProviderError, match="maxmemory"):
+        await store.swap("k", None, b"v")
+    assert server.command("DBSIZE") == ":0\r\n"
+
+
+async def test_a_full_server_does_not_keep_a_key_from_being_deleted(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.set_many([("a", b"v"), ("b", b"v"), ("c", b"v")])
+    server.command("CONFIG SET maxmemory 1")
+    assert await store.delete("a")
+    await store.delete_many(["b", "c"])
+    assert server.command("DBSIZE") == ":0\r\n"
+
+
+async def test_a_user_of_some_keys_only_can_work_on_them(
+    server: RedisServer, store: RedisStore
+) -> None:
+    server.command("ACL SETUSER default resetkeys ~app:*")
+    await store.set("app:k", b"a", expires_s=0)
+    assert await store.swap("app:k", (await store.current("app:k")).version, b"b") is None
+    assert await store.get_many(["app:k"]) == [b"b"]
+    with pytest.raises(errors.Denied):
+        await store.set("k", b"a", expires_s=0)
+
+
+async def test_what_makes_versions_is_beside_the_key_only_while_somebody_may_swap(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.set("k", b"a", expires_s=0)
+    version = (await store.current("k")).version
+    assert server.command("DBSIZE") == ":2\r\n"
+    assert server.command(r'TTL "k\xff"') in (":3600\r\n", ":3599\r\n")
+    assert (await store.list_keys(None)).keys == ["k"]
+    assert await store.swap("k", version, b"b") is None
+    assert server.command("DBSIZE") == ":1\r\n"
+
+
+async def test_what_another_program_writes_is_seen_by_its_value(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.set("k", b"a", expires_s=0)
+    version = (await store.current("k")).version
+    server.command("SET k b")
+    lost = await store.swap("k", version, b"c")
+    assert lost is not None
+    assert lost.value == b"b"
+
+
+async def test_a_version_that_was_forgotten_matches_nothing(
+    server: RedisServer, store: RedisStore
+) -> None:
+    await store.set("k", b"a", expires_s=0)
+    version = (await store.current("k")).version
+    server.command(r'DEL "k\xff"')
+    lost = await store.swap("k", version, b"c")
+    assert lost is not None
+    assert lost.value == b"a"
+    assert await store.swap("k", lost.version, b"c") is None
+
+
+async def test_names_that_are_not_text_are_not_listed(
+    server: RedisServer, store: RedisStore
+) -> None:
+    server.command(r'SET "\xffk" a')
+    server.command('SET "" a')
+    server.command("SET k a")
+    assert (await store.list_keys(None)).keys == ["k"]
 
 
 async def test_bytes_that_are_not_text_are_an_error_of_the_provider(
@@ -117,7 +189,8 @@ async def test_bytes_that_are_not_text_are_an_error_of_the_provider(
     server.command(r'SET k "\xff"')
     server.command(r'RPUSH l "\xff"')
     server.command(r'SADD s "\xff"')
-    for reading in (store.get("k"), store.list_range("l", 0, -1), store.set_union(["s"])):
+    assert await store.get("k") == b"\xff"
+    for reading in (store.list_range("l", 0, -1), store.set_union(["s"])):
         with pytest.raises(errors.ProviderError, match="not UTF-8 text"):
             await reading
 

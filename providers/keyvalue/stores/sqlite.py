@@ -1,0 +1,422 @@
+"""A store in one SQLite file: for one machine, durable, with nothing else to run.
+
+Each bucket is a file of its own, in write-ahead mode. An operation is one transaction; one that may
+write begins with the lock that writers need, so that processes that share the file take turns. Of
+one whose process is killed in the middle nothing is left.
+
+SQLite blocks, so each store has a thread, and its operations run there one after another. One that
+is cancelled while it waits for its turn is not executed; one that has begun is finished.
+
+Every write gives its row a new number, and SQLite never gives the same one twice to a table
+(AUTOINCREMENT): it is the key's version.
+"""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from lattice import errors
+from providers.keyvalue import bounds as sizes
+from providers.keyvalue.bounds import I32, Bounds
+from providers.keyvalue.settings import SqliteSettings
+from providers.keyvalue.stores import Page, Versioned, values
+from providers.keyvalue.stores.values import Value
+
+BUSY_TIMEOUT_S = 1.0
+"""For other processes to finish their transactions, which take milliseconds. All operations of this
+store wait meanwhile."""
+
+FORGOTTEN_AT_ONCE = 10
+"""Expired keys that a write removes besides: more than it can add, so they don't gather, and few
+enough to cost it nothing."""
+
+STATEMENTS_CACHED = 64
+"""More than the statements of this file; each is compiled once."""
+
+FORMAT = 1
+"""Of the file, kept in its ``user_version``; a file of a later one is refused."""
+
+_SCHEMA = """
+CREATE TABLE entries (
+    version INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    value BLOB NOT NULL,
+    expires_at_s REAL
+)
+"""
+_EXPIRIES = """
+CREATE INDEX expiries ON entries (expires_at_s) WHERE expires_at_s IS NOT NULL
+"""
+
+Kind = Literal["bytes", "list", "set"]
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    value: Value
+    version: bytes
+    expires_at_s: float | None
+
+
+class SqliteStore:
+    """Opens its file when first used, making it if it is not there."""
+
+    def __init__(
+        self, settings: SqliteSettings, bounds: Bounds, *, now_s: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._bounds = bounds
+        self._now_s = now_s
+        self._connection: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite {settings.bucket}")
+        self._is_closed = False
+
+    @property
+    def label(self) -> str:
+        return f"SQLite bucket {self._settings.bucket}"
+
+    async def aclose(self) -> None:
+        """Finishes what has begun and closes the file."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+        await closing
+        # It was the last to do there: the thread ends at once.
+        self._thread.shutdown()
+
+    async def ping(self) -> None:
+        await self._read(lambda table: table.count())
+
+    async def contains(self, key: str) -> bool:
+        return await self._read(lambda table: table.read(key) is not None)
+
+    async def delete(self, key: str) -> bool:
+        return await self._write(lambda table: table.delete(key))
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._read(lambda table: table.content(key))
+
+    async def set(self, key: str, value: bytes, *, expires_s: int) -> None:
+        expires_at_s = self._now_s() + expires_s if expires_s else None
+        await self._write(lambda table: table.write(key, value, expires_at_s))
+
+    async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
+        def change(value: Value | None) -> tuple[Value, int]:
+            total = values.increment(key, value, amount, within)
+            return b"%d" % total, total
+
+        return await self._change(key, change)
+
+    async def current(self, key: str) -> Versioned:
+        return await self._read(lambda table: self._versioned(key, table.read(key)))
+
+    async def swap(self, key: str, version: bytes | None, value: bytes) -> Versioned | None:
+        def work(table: "_Table") -> Versioned | None:
+            found = table.read(key)
+            now = self._versioned(key, found)
+            if now.version != version:
+                return now
+            table.write(key, value, found.expires_at_s if found else None)
+            return None
+
+        return await self._write(work)
+
+    async def list_keys(self, after: str | None) -> Page:
+        """Reads only the page, by an index."""
+        count = self._bounds.page_keys_max
+        found = await self._read(lambda table: table.keys(after, count + 1))
+        return Page(found[:count], found[count - 1] if len(found) > count else None)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        def work(table: "_Table") -> list[bytes | None]:
+            found: list[bytes | None] = []
+            size_bytes = 0
+            for key in keys:
+                value = table.content(key)
+                size_bytes += len(value or b"")
+                sizes.check_reply([size_bytes], self._bounds)
+                found.append(value)
+            return found
+
+        return await self._read(work)
+
+    async def set_many(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        def work(table: "_Table") -> None:
+            for key, value in pairs:
+                table.write(key, value, None)
+
+        await self._write(work)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        def work(table: "_Table") -> None:
+            for key in keys:
+                table.delete(key)
+
+        await self._write(work)
+
+    async def list_add(self, name: str, item: str) -> int:
+        def change(value: Value | None) -> tuple[Value, int]:
+            items = values.list_add(name, value, item, self._bounds)
+            return items, len(items)
+
+        return await self._change(name, change)
+
+    async def list_clear(self, name: str) -> bool:
+        return await self._change(name, lambda value: ((), bool(values.items(name, value))))
+
+    async def list_del(self, name: str, item: str) -> bool:
+        def change(value: Value | None) -> tuple[Value, bool]:
+            before = values.items(name, value)
+            items = values.list_del(name, value, item)
+            return items, len(items) < len(before)
+
+        return await self._change(name, change)
+
+    async def list_range(self, name: str, start: int, stop: int) -> list[str]:
+        value = await self._read(lambda table: table.value(name))
+        return values.list_range(name, value, start, stop, self._bounds)
+
+    async def set_add(self, name: str, item: str) -> int:
+        def change(value: Value | None) -> tuple[Value, int]:
+            before = values.members(name, value)
+            members = values.set_add(name, value, item, self._bounds)
+            return members, len(members) - len(before)
+
+        return await self._change(name, change)
+
+    async def set_clear(self, name: str) -> bool:
+        return await self._change(name, lambda value: ((), bool(values.members(name, value))))
+
+    async def set_del(self, name: str, item: str) -> int:
+        def change(value: Value | None) -> tuple[Value, int]:
+            before = values.members(name, value)
+            members = values.set_del(name, value, item)
+            return members, len(before) - len(members)
+
+        return await self._change(name, change)
+
+    async def set_union(self, names: Sequence[str]) -> frozenset[str]:
+        return values.union(await self._sets(names), self._bounds)
+
+    async def set_intersection(self, names: Sequence[str]) -> frozenset[str]:
+        return values.intersection(await self._sets(names), self._bounds)
+
+    async def _sets(self, names: Sequence[str]) -> list[frozenset[str]]:
+        return await self._read(
+            lambda table: [values.members(name, table.value(name)) for name in names]
+        )
+
+    async def _change(self, key: str, change: Callable[[Value | None], tuple[Value, R]]) -> R:
+        """Replace a value by what ``change`` makes of it, and return what it says of that.
+
+        An empty list or set deletes the key. An expiry stays.
+        """
+
+        def work(table: "_Table") -> R:
+            found = table.read(key)
+            before = found.value if found else None
+            value, answer = change(before)
+            if not value and not isinstance(value, bytes):
+                table.delete(key)
+            elif value != before or isinstance(value, bytes):
+                table.write(key, value, found.expires_at_s if found else None)
+            return answer
+
+        return await self._write(work)
+
+    def _versioned(self, key: str, found: _Found | None) -> Versioned:
+        value = values.content(key, found.value if found else None)
+        sizes.check_reply([len(value or b"")], self._bounds)
+        return Versioned(value, found.version if found else None)
+
+    async def _read(self, work: Callable[["_Table"], R]) -> R:
+        """Do what only reads, at one moment, beside those who write."""
+        return await self._execute("BEGIN DEFERRED", work)
+
+    async def _write(self, work: Callable[["_Table"], R]) -> R:
+        """Do what may write, while nobody else does."""
+        return await self._execute("BEGIN IMMEDIATE", work)
+
+    async def _execute(self, begin: str, work: Callable[["_Table"], R]) -> R:
+        """Do the work in the store's thread, in a transaction of its own."""
+        if self._is_closed:
+            raise errors.Unavailable(f"{self.label} is closed")
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._transaction, begin, work
+        )
+
+    def _transaction(self, begin: str, work: Callable[["_Table"], R]) -> R:
+        with self._translated():
+            connection = self._opened()
+            connection.execute(begin)
+            try:
+                result = work(_Table(connection, self._now_s()))
+                connection.execute("COMMIT")
+            except BaseException:
+                # A disk that is full has SQLite do so by itself.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        return result
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            path = self._settings.path
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Readable by this user alone, as are the files that SQLite puts beside it.
+            path.touch(mode=0o600, exist_ok=True)
+            connection = sqlite3.connect(
+                path,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                cached_statements=STATEMENTS_CACHED,
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._settings.synchronous.upper()}")
+        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+        pages_max = max(self._bounds.sqlite_bytes_max // page_bytes, 1)
+        connection.execute(f"PRAGMA max_page_count = {pages_max}")
+        connection.execute("BEGIN IMMEDIATE")
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            connection.execute(_SCHEMA)
+            connection.execute(_EXPIRIES)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+        if found > FORMAT:
+            raise errors.ProviderError(
+                f"{self.label} has format {found}; this version reads up to {FORMAT}"
+            )
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """
+        Raises:
+            Unavailable: the file is busy, can't be opened, or its disk fails.
+            ProviderError: SQLite refuses: the disk or the bucket is full, or the file is not its.
+        """
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name == "SQLITE_FULL":
+                raise errors.ProviderError(
+                    f"{self.label} is full: its disk, or the {self._bounds.sqlite_bytes_max} bytes "
+                    "of sqlite_bytes_max; nothing was changed"
+                ) from error
+            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise errors.Unavailable(
+                    f"{self.label} is busy: other processes hold it; nothing was changed"
+                ) from error
+            if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR")):
+                # The file may be back later, and what is open is of no use until then.
+                self._close()
+                raise errors.Unavailable(f"{self.label} fails: {error}") from error
+            raise errors.ProviderError(f"{self.label} refused: {error}") from error
+        except OSError as error:
+            raise errors.Unavailable(f"{self.label} fails: {error.strerror}") from error
+
+
+class _Table:
+    """The entries, inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, now_s: float) -> None:
+        self._connection = connection
+        self._now_s = now_s
+
+    def count(self) -> int:
+        """Whether the table can be read; says the latest version."""
+        found = self._connection.execute("SELECT max(version) FROM entries").fetchone()
+        return int(found[0] or 0)
+
+    def read(self, key: str) -> _Found | None:
+        row = self._connection.execute(
+            "SELECT version, kind, value, expires_at_s FROM entries "
+            "WHERE key = ? AND (expires_at_s IS NULL OR expires_at_s > ?)",
+            (key.encode(), self._now_s),
+        ).fetchone()
+        if row is None:
+            return None
+        version, kind, data, expires_at_s = row
+        return _Found(_decode(kind, data), b"%d" % version, expires_at_s)
+
+    def value(self, key: str) -> Value | None:
+        found = self.read(key)
+        return found.value if found else None
+
+    def content(self, key: str) -> bytes | None:
+        return values.content(key, self.value(key))
+
+    def write(self, key: str, value: Value, expires_at_s: float | None) -> None:
+        self._forget_expired()
+        # A row that is replaced is a new one, with a new number.
+        self._connection.execute(
+            "INSERT OR REPLACE INTO entries (key, kind, value, expires_at_s) VALUES (?, ?, ?, ?)",
+            (key.encode(), *_encode(value), expires_at_s),
+        )
+
+    def delete(self, key: str) -> bool:
+        was_there = self.read(key) is not None
+        self._connection.execute("DELETE FROM entries WHERE key = ?", (key.encode(),))
+        return was_there
+
+    def keys(self, after: str | None, count: int) -> list[str]:
+        rows = self._connection.execute(
+            "SELECT key FROM entries WHERE key > ? AND (expires_at_s IS NULL OR expires_at_s > ?) "
+            "ORDER BY key LIMIT ?",
+            ((after or "").encode(), self._now_s, count),
+        )
+        return [key.decode() for (key,) in rows]
+
+    def _forget_expired(self) -> None:
+        self._connection.execute(
+            "DELETE FROM entries WHERE version IN "
+            "(SELECT version FROM entries WHERE expires_at_s <= ? LIMIT ?)",
+            (self._now_s, FORGOTTEN_AT_ONCE),
+        )
+
+
+def _encode(value: Value) -> tuple[Kind, bytes]:
+    match value:
+        case bytes():
+            return "bytes", value
+        case tuple():
+            return "list", json.dumps(value).encode()
+        case frozenset():
+            return "set", json.dumps(sorted(value)).encode()
+
+
+def _decode(kind: Kind, data: bytes) -> Value:
+    match kind:
+        case "bytes":
+            return data
+        case "list":
+            return tuple(json.loads(data))
+        case "set":
+            return frozenset(json.loads(data))
