@@ -134,9 +134,16 @@ class NatsStore:
             bucket = await self._opened()
             names = await bucket.keys(keys_max=self._bounds.listed_keys_max)
             page = values.page(filter(None, map(decode_key, names)), after, self._bounds)
-        there = await self._all(self.contains, page.keys)
+        there = await self._all(self._is_there, page.keys)
         keys = [key for key, is_there in zip(page.keys, there, strict=True) if is_there]
         return Page(keys, page.cursor)
+
+    async def _is_there(self, key: str) -> bool:
+        try:
+            return await self.contains(key)
+        except errors.ProviderError:
+            # Somebody else's entry, which only this key's own readers need to hear of.
+            return True
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         room_bytes = self._bounds.reply_bytes_max

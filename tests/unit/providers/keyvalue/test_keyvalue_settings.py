@@ -6,7 +6,7 @@ import pytest
 
 from lattice import errors
 from providers.keyvalue import settings
-from providers.keyvalue.bounds import Bounds
+from providers.keyvalue.bounds import CEILINGS, Bounds
 from providers.keyvalue.settings import (
     MemorySettings,
     NatsSettings,
@@ -172,3 +172,12 @@ def test_bounds_have_defaults_and_can_be_set() -> None:
 def test_a_bound_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="items_max is"):
         settings.parse_bounds({"items_max": text})
+
+
+def test_the_page_names_every_key_and_the_default_of_every_bound() -> None:
+    page = (Path(__file__).parents[4] / "docs/providers/keyvalue.md").read_text()
+    default = Bounds()
+    for name in CEILINGS:
+        assert f"| `{name}` | {getattr(default, name)}" in page
+    for name in settings.PROVIDER_KEYS:
+        assert f"`{name}`" in page.lower()
