@@ -123,6 +123,31 @@ class TestBucket:
         await bucket.delete("never")
         await bucket.delete("never")
 
+    async def test_its_keys_are_told_with_those_that_were_deleted(
+        self, bucket: Bucket, bus: Bus, lattice_name: str
+    ) -> None:
+        assert await bucket.keys(keys_max=0) == []
+        for key in ("a", "b.c", "d=20"):
+            await bucket.put(key, b"value")
+        other = await bus.bucket(f"{lattice_name}-other")
+        await other.put("elsewhere", b"")
+        await bucket.delete("a")
+        assert sorted(await bucket.keys(keys_max=3)) == ["a", "b.c", "d=20"]
+
+    async def test_more_keys_than_are_wanted_are_refused_naming_both_numbers(
+        self, bucket: Bucket
+    ) -> None:
+        for key in "abc":
+            await bucket.put(key, b"value")
+        with pytest.raises(errors.InvalidRequest, match=r"has 3 keys or more, .* limited to 2"):
+            await bucket.keys(keys_max=2)
+
+    async def test_old_values_of_a_key_are_not_more_keys(self, bus: Bus, lattice_name: str) -> None:
+        bucket = await bus.bucket(f"{lattice_name}-history", history=5)
+        for number in range(5):
+            await bucket.put("a", b"%d" % number)
+        assert await bucket.keys(keys_max=1) == ["a"]
+
     async def test_an_empty_value_is_a_value(self, bucket: Bucket) -> None:
         await bucket.put("key", b"")
 

@@ -1,17 +1,20 @@
 """A store in one SQLite file: for one machine, durable, with nothing else to run.
 
-Each bucket is a file of its own, in write-ahead mode. An operation is one transaction; one that may
-write begins with the lock that writers need, so that processes that share the file take turns. Of
-one whose process is killed in the middle nothing is left.
+Each bucket is a file of its own, in write-ahead mode. An operation is all of a transaction or a
+savepoint in one, and is acknowledged when that is committed: of one whose process is killed in the
+middle nothing is left. A transaction that may write begins with the lock that writers need, so that
+processes that share the file take turns.
 
-SQLite blocks, so each store has a thread, and its operations run there one after another. One that
-is cancelled while it waits for its turn is not executed; one that has begun is finished.
+SQLite blocks, so each store has a thread, and its operations run there one after another. To commit
+takes most of the time, as the disk has to write; so the thread does all writes in one transaction
+that came while it was at the one before. What is cancelled before is not executed.
 
 Every write gives its row a new number, and SQLite never gives the same one twice to a table
 (AUTOINCREMENT): it is the key's version.
 """
 
 import asyncio
+import functools
 import json
 import sqlite3
 import time
@@ -19,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from lattice import errors
 from providers.keyvalue import bounds as sizes
@@ -35,6 +38,10 @@ store wait meanwhile."""
 FORGOTTEN_AT_ONCE = 10
 """Expired keys that a write removes besides: more than it can add, so they don't gather, and few
 enough to cost it nothing."""
+
+GROUP_MAX = 64
+"""Operations of one transaction: with so many the disk's time no longer counts, and reads wait for
+no more than these."""
 
 STATEMENTS_CACHED = 64
 """More than the statements of this file; each is compiled once."""
@@ -67,6 +74,12 @@ class _Found:
     expires_at_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[["_Table"], Any]
+    outcome: asyncio.Future[Any]
+
+
 class SqliteStore:
     """Opens its file when first used, making it if it is not there."""
 
@@ -78,6 +91,8 @@ class SqliteStore:
         self._now_s = now_s
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite {settings.bucket}")
+        self._waiting: list[_Job] = []
+        self._is_writing = False
         self._is_closed = False
 
     @property
@@ -85,10 +100,14 @@ class SqliteStore:
         return f"SQLite bucket {self._settings.bucket}"
 
     async def aclose(self) -> None:
-        """Finishes what has begun and closes the file."""
+        """Finish what has begun, give up what has not, and close the file. Safe to call twice."""
         if self._is_closed:
             return
         self._is_closed = True
+        for job in self._waiting:
+            if not job.outcome.done():
+                job.outcome.set_exception(errors.Unavailable(f"{self.label} is closed"))
+        self._waiting.clear()
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
         await closing
@@ -242,33 +261,95 @@ class SqliteStore:
 
     async def _read(self, work: Callable[["_Table"], R]) -> R:
         """Do what only reads, at one moment, beside those who write."""
-        return await self._execute("BEGIN DEFERRED", work)
+        self._check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._reading, work)
 
     async def _write(self, work: Callable[["_Table"], R]) -> R:
-        """Do what may write, while nobody else does."""
-        return await self._execute("BEGIN IMMEDIATE", work)
+        """Do what may write, while nobody else does; done when it is committed."""
+        self._check_open()
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        self._start_group()
+        result: R = await job.outcome
+        return result
 
-    async def _execute(self, begin: str, work: Callable[["_Table"], R]) -> R:
-        """Do the work in the store's thread, in a transaction of its own."""
+    def _check_open(self) -> None:
         if self._is_closed:
             raise errors.Unavailable(f"{self.label} is closed")
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._transaction, begin, work
-        )
 
-    def _transaction(self, begin: str, work: Callable[["_Table"], R]) -> R:
+    def _start_group(self) -> None:
+        """Have the thread do what waits, unless it is at a group already."""
+        if self._is_writing or not self._waiting:
+            return
+        jobs = [job for job in self._waiting[:GROUP_MAX] if not job.outcome.done()]
+        del self._waiting[:GROUP_MAX]
+        self._is_writing = True
+        group = asyncio.get_running_loop().run_in_executor(self._thread, self._writing, jobs)
+        group.add_done_callback(functools.partial(self._end_group, jobs))
+
+    def _end_group(self, jobs: list["_Job"], group: asyncio.Future[list[Any]]) -> None:
+        self._is_writing = False
+        failure = group.exception()
+        outcomes = [failure] * len(jobs) if failure else group.result()
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if job.outcome.done():
+                continue
+            if isinstance(outcome, errors.LatticeError):
+                # Each a fresh one: a raised exception collects tracebacks.
+                job.outcome.set_exception(
+                    type(outcome).from_parts(outcome.text, detail=outcome.detail)
+                )
+            elif isinstance(outcome, BaseException):
+                job.outcome.set_exception(outcome)
+            else:
+                job.outcome.set_result(outcome)
+        if not self._is_closed:
+            self._start_group()
+
+    def _reading(self, work: Callable[["_Table"], R]) -> R:
+        with self._transaction("BEGIN DEFERRED") as table:
+            return work(table)
+
+    def _writing(self, jobs: list["_Job"]) -> list[Any]:
+        """Do the jobs; gives what each returned, or the refusal it raised."""
+        try:
+            return self._together(jobs)
+        except _FullError:
+            # Nothing was done. What finds no room must not keep others from making some.
+            return [self._alone(job) for job in jobs]
+
+    def _alone(self, job: "_Job") -> Any:
+        try:
+            (outcome,) = self._together([job])
+        except errors.LatticeError as refusal:
+            return refusal
+        return outcome
+
+    def _together(self, jobs: list["_Job"]) -> list[Any]:
+        """Do the jobs in one transaction."""
+        outcomes: list[Any] = []
+        with self._transaction("BEGIN IMMEDIATE") as table:
+            for job in jobs:
+                try:
+                    with table.savepoint():
+                        outcomes.append(job.work(table))
+                except errors.LatticeError as refusal:
+                    outcomes.append(refusal)
+        return outcomes
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator["_Table"]:
         with self._translated():
             connection = self._opened()
             connection.execute(begin)
             try:
-                result = work(_Table(connection, self._now_s()))
+                yield _Table(connection, self._now_s())
                 connection.execute("COMMIT")
             except BaseException:
                 # A disk that is full has SQLite do so by itself.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-        return result
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -326,7 +407,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
             if name == "SQLITE_FULL":
-                raise errors.ProviderError(
+                raise _FullError(
                     f"{self.label} is full: its disk, or the {self._bounds.sqlite_bytes_max} bytes "
                     "of sqlite_bytes_max; nothing was changed"
                 ) from error
@@ -343,12 +424,30 @@ class SqliteStore:
             raise errors.Unavailable(f"{self.label} fails: {error.strerror}") from error
 
 
+class _FullError(errors.ProviderError):
+    """There is no room for a transaction, and nothing of it was done."""
+
+
 class _Table:
     """The entries, inside a transaction."""
 
     def __init__(self, connection: sqlite3.Connection, now_s: float) -> None:
         self._connection = connection
         self._now_s = now_s
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what is done in it if it fails."""
+        self._connection.execute("SAVEPOINT job")
+        try:
+            yield
+        except errors.LatticeError:
+            self._connection.execute("ROLLBACK TO job")
+            raise
+        finally:
+            # An error of SQLite's own may have ended all of the transaction.
+            if self._connection.in_transaction:
+                self._connection.execute("RELEASE job")
 
     def count(self) -> int:
         """Whether the table can be read; says the latest version."""

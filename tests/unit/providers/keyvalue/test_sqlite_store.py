@@ -99,7 +99,14 @@ async def test_a_full_bucket_takes_no_more_keeps_what_it_has_and_can_be_emptied(
         await store.swap("kept", (await store.current("kept")).version, bytes(100_000))
     assert await store.get_many(["kept", "a", "b"]) == [b"kept", None, None]
 
-    await store.delete_many([f"k{n}" for n in range(taken)])
+    outcomes = await asyncio.gather(
+        *(store.set(f"large{n}", bytes(200_000), expires_s=0) for n in range(3)),
+        store.delete_many([f"k{n}" for n in range(taken)]),
+        return_exceptions=True,
+    )
+    assert outcomes[-1] is None
+    assert not await store.contains("k0")
+    await store.delete_many([f"large{n}" for n in range(3)])
     assert await fill(store) > 0
     await store.aclose()
 
@@ -276,12 +283,60 @@ async def test_a_call_that_was_given_up_while_it_waited_is_not_executed(
     await store.ping()
     go_on = threading.Event()
     blocked = asyncio.get_running_loop().run_in_executor(store._thread, go_on.wait, 10)
-    waiting = asyncio.ensure_future(store.set("k", b"v", expires_s=0))
+    first = asyncio.ensure_future(store.increment("n", 1))
+    waiting = [asyncio.ensure_future(store.set("k", b"v", expires_s=0)) for _ in range(2)]
     await asyncio.sleep(0)
-    waiting.cancel()
+    for each in waiting:
+        each.cancel()
     go_on.set()
     await blocked
+    assert await first == 1
     assert not await store.contains("k")
+
+
+async def test_writes_that_wait_are_committed_together_and_fail_alone(
+    store: SqliteStore,
+) -> None:
+    await store.set("text", b"no number", expires_s=0)
+    commits = 0
+
+    def note(statement: str) -> None:
+        nonlocal commits
+        commits += statement == "COMMIT"
+
+    await store._read(lambda table: table._connection.set_trace_callback(note))
+    keys = ["text" if n % 3 == 0 else "n" for n in range(60)]
+    outcomes = await asyncio.gather(
+        *(store.increment(key, 1) for key in keys), return_exceptions=True
+    )
+    numbers = [outcome for outcome in outcomes if isinstance(outcome, int)]
+    assert numbers == list(range(1, 41))
+    assert sum(isinstance(outcome, errors.InvalidRequest) for outcome in outcomes) == 20
+    assert await store.get("text") == b"no number"
+    assert commits < 6
+
+
+async def test_a_store_that_is_closed_gives_up_what_waits_and_finishes_what_has_begun(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    await store.ping()
+    go_on = threading.Event()
+    blocked = asyncio.get_running_loop().run_in_executor(store._thread, go_on.wait, 10)
+    begun = asyncio.ensure_future(store.increment("n", 1))
+    await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(store.increment("n", 1))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(store.aclose())
+    await asyncio.sleep(0)
+    go_on.set()
+    await blocked
+    await closing
+    assert await begun == 1
+    with pytest.raises(errors.Unavailable, match="is closed"):
+        await waiting
+    again = SqliteStore(settings_of(tmp_path), Bounds())
+    assert await again.get("n") == b"1"
+    await again.aclose()
 
 
 async def test_lists_and_sets_are_json_that_other_programs_read(
