@@ -67,8 +67,8 @@ class MemoryStore:
 
     async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
         entry = self._read(key)
-        total = values.increment(key, entry.value if entry else None, amount, within)
-        digits = b"%d" % total
+        value = entry.value if entry else None
+        digits, total = values.increment(key, value, amount, within)
         self._write(key, digits, len(digits), entry.expires_at_s if entry else None)
         return total
 
@@ -105,44 +105,40 @@ class MemoryStore:
             await self.delete(key)
 
     async def list_add(self, name: str, item: str) -> int:
-        held = values.list_add(name, self._value(name), item, self.bounds)
+        held, length = values.list_add(name, self._value(name), item, self.bounds)
         self._write_collection(name, held, grown_bytes=_item_bytes(item))
-        return len(held)
+        return length
 
     async def list_clear(self, name: str) -> bool:
-        values.items(name, self._value(name))
-        return self._remove(name, self._read(name))
+        _, was_there = values.list_clear(name, self._value(name))
+        self._remove(name, self._read(name))
+        return was_there
 
     async def list_del(self, name: str, item: str) -> bool:
-        before = self._value(name)
-        held = values.list_del(name, before, item)
-        if before is None or len(held) == len(before):
-            return False
-        self._write_collection(name, held, grown_bytes=-_item_bytes(item))
-        return True
+        held, is_less = values.list_del(name, self._value(name), item)
+        if is_less:
+            self._write_collection(name, held, grown_bytes=-_item_bytes(item))
+        return is_less
 
     async def list_range(self, name: str, start: int, stop: int) -> list[str]:
         return values.list_range(name, self._value(name), start, stop, self.bounds)
 
     async def set_add(self, name: str, item: str) -> int:
-        before = values.members(name, self._value(name))
-        held = values.set_add(name, before, item, self.bounds)
-        if held is before:
-            return 0
-        self._write_collection(name, held, grown_bytes=_item_bytes(item))
-        return 1
+        held, added = values.set_add(name, self._value(name), item, self.bounds)
+        if added:
+            self._write_collection(name, held, grown_bytes=_item_bytes(item))
+        return added
 
     async def set_clear(self, name: str) -> bool:
-        values.members(name, self._value(name))
-        return self._remove(name, self._read(name))
+        _, was_there = values.set_clear(name, self._value(name))
+        self._remove(name, self._read(name))
+        return was_there
 
     async def set_del(self, name: str, item: str) -> int:
-        before = values.members(name, self._value(name))
-        if item not in before:
-            return 0
-        held = values.set_del(name, before, item)
-        self._write_collection(name, held, grown_bytes=-_item_bytes(item))
-        return 1
+        held, removed = values.set_del(name, self._value(name), item)
+        if removed:
+            self._write_collection(name, held, grown_bytes=-_item_bytes(item))
+        return removed
 
     async def set_union(self, names: Sequence[str]) -> frozenset[str]:
         return values.union(self._sets(names), self.bounds)

@@ -131,11 +131,7 @@ class SqliteStore:
         await self._write(lambda table: table.write(key, value, expires_at_s))
 
     async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
-        def change(value: Value | None) -> tuple[Value, int]:
-            total = values.increment(key, value, amount, within)
-            return b"%d" % total, total
-
-        return await self._change(key, change)
+        return await self._change(key, lambda value: values.increment(key, value, amount, within))
 
     async def current(self, key: str) -> Versioned:
         return await self._read(lambda table: self._versioned(key, table.read(key)))
@@ -185,45 +181,28 @@ class SqliteStore:
         await self._write(work)
 
     async def list_add(self, name: str, item: str) -> int:
-        def change(value: Value | None) -> tuple[Value, int]:
-            items = values.list_add(name, value, item, self._bounds)
-            return items, len(items)
-
-        return await self._change(name, change)
+        bounds = self._bounds
+        return await self._change(name, lambda value: values.list_add(name, value, item, bounds))
 
     async def list_clear(self, name: str) -> bool:
-        return await self._change(name, lambda value: ((), bool(values.items(name, value))))
+        return await self._change(name, lambda value: values.list_clear(name, value))
 
     async def list_del(self, name: str, item: str) -> bool:
-        def change(value: Value | None) -> tuple[Value, bool]:
-            before = values.items(name, value)
-            items = values.list_del(name, value, item)
-            return items, len(items) < len(before)
-
-        return await self._change(name, change)
+        return await self._change(name, lambda value: values.list_del(name, value, item))
 
     async def list_range(self, name: str, start: int, stop: int) -> list[str]:
         value = await self._read(lambda table: table.value(name))
         return values.list_range(name, value, start, stop, self._bounds)
 
     async def set_add(self, name: str, item: str) -> int:
-        def change(value: Value | None) -> tuple[Value, int]:
-            before = values.members(name, value)
-            members = values.set_add(name, value, item, self._bounds)
-            return members, len(members) - len(before)
-
-        return await self._change(name, change)
+        bounds = self._bounds
+        return await self._change(name, lambda value: values.set_add(name, value, item, bounds))
 
     async def set_clear(self, name: str) -> bool:
-        return await self._change(name, lambda value: ((), bool(values.members(name, value))))
+        return await self._change(name, lambda value: values.set_clear(name, value))
 
     async def set_del(self, name: str, item: str) -> int:
-        def change(value: Value | None) -> tuple[Value, int]:
-            before = values.members(name, value)
-            members = values.set_del(name, value, item)
-            return members, len(before) - len(members)
-
-        return await self._change(name, change)
+        return await self._change(name, lambda value: values.set_del(name, value, item))
 
     async def set_union(self, names: Sequence[str]) -> frozenset[str]:
         return values.union(await self._sets(names), self._bounds)

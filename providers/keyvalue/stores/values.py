@@ -1,8 +1,9 @@
 """What each operation does to the value of one key, for backends that can't compute themselves.
 
-Pure functions of the value as it is (None for no key) to the value as it will be. Redis is the
-reference: its type rules, its number format, its index arithmetic, and that a list or a set that
-loses its last item is gone.
+Pure functions of the value as it is (None for no key), which give the value as it will be and the
+operation's answer; None, or an empty list or set, deletes the key. Redis is the reference: its type
+rules, its number format, its index arithmetic, and that a list or a set that loses its last item is
+gone.
 """
 
 import heapq
@@ -54,9 +55,8 @@ def members(name: str, value: Value | None) -> frozenset[str]:
     raise wrong_type(name)
 
 
-def increment(key: str, value: Value | None, amount: int, within: range) -> int:
-    """The number after adding ``amount``.
-
+def increment(key: str, value: Value | None, amount: int, within: range) -> tuple[bytes, int]:
+    """
     Raises:
         InvalidRequest: the value is not a number, or the sum is not ``within``.
     """
@@ -68,22 +68,27 @@ def increment(key: str, value: Value | None, amount: int, within: range) -> int:
     total = int(digits) + amount
     if total not in within:
         raise out_of_range(key, within)
-    return total
+    return b"%d" % total, total
 
 
-def list_add(name: str, value: Value | None, item: str, bounds: Bounds) -> tuple[str, ...]:
+def list_add(
+    name: str, value: Value | None, item: str, bounds: Bounds
+) -> tuple[tuple[str, ...], int]:
     held = items(name, value)
     sizes.check_room(name, len(held), bounds)
-    return (*held, item)
+    return (*held, item), len(held) + 1
 
 
-def list_del(name: str, value: Value | None, item: str) -> tuple[str, ...]:
-    """The list without the first occurrence of ``item``."""
+def list_clear(name: str, value: Value | None) -> tuple[tuple[str, ...], bool]:
+    return (), bool(items(name, value))
+
+
+def list_del(name: str, value: Value | None, item: str) -> tuple[tuple[str, ...], bool]:
     held = items(name, value)
     if item not in held:
-        return held
+        return held, False
     at = held.index(item)
-    return held[:at] + held[at + 1 :]
+    return held[:at] + held[at + 1 :], True
 
 
 def list_range(name: str, value: Value | None, start: int, stop: int, bounds: Bounds) -> list[str]:
@@ -96,16 +101,23 @@ def list_range(name: str, value: Value | None, start: int, stop: int, bounds: Bo
     return found
 
 
-def set_add(name: str, value: Value | None, item: str, bounds: Bounds) -> frozenset[str]:
+def set_add(
+    name: str, value: Value | None, item: str, bounds: Bounds
+) -> tuple[frozenset[str], int]:
     held = members(name, value)
     if item in held:
-        return held
+        return held, 0
     sizes.check_room(name, len(held), bounds)
-    return held | {item}
+    return held | {item}, 1
 
 
-def set_del(name: str, value: Value | None, item: str) -> frozenset[str]:
-    return members(name, value) - {item}
+def set_clear(name: str, value: Value | None) -> tuple[frozenset[str], bool]:
+    return frozenset(), bool(members(name, value))
+
+
+def set_del(name: str, value: Value | None, item: str) -> tuple[frozenset[str], int]:
+    held = members(name, value)
+    return held - {item}, int(item in held)
 
 
 def union(sets: Sequence[frozenset[str]], bounds: Bounds) -> frozenset[str]:
