@@ -18,13 +18,14 @@ import functools
 import json
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from lattice import errors
+from lattice import errors, limits
 from providers.keyvalue import bounds as sizes
 from providers.keyvalue.bounds import I32, Bounds
 from providers.keyvalue.settings import SqliteSettings
@@ -42,6 +43,13 @@ enough to cost it nothing."""
 GROUP_MAX = 64
 """Operations of one transaction: with so many the disk's time no longer counts, and reads wait for
 no more than these."""
+
+GROUP_BYTES = 4 * limits.MIB
+"""Of values in one transaction before its last: they are in the log beside the file until it is
+committed, and SQLite works the log off in pieces of this size."""
+
+COLLECTION_BYTES_MAX = 8 * limits.MIB
+"""One list or set, as JSON: it is written whole to change one item."""
 
 STATEMENTS_CACHED = 64
 """More than the statements of this file; each is compiled once."""
@@ -77,6 +85,7 @@ class _Found:
 @dataclass(frozen=True, slots=True)
 class _Job:
     work: Callable[["_Table"], Any]
+    size_bytes: int
     outcome: asyncio.Future[Any]
 
 
@@ -91,7 +100,7 @@ class SqliteStore:
         self._now_s = now_s
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite {settings.bucket}")
-        self._waiting: list[_Job] = []
+        self._waiting: deque[_Job] = deque()
         self._is_writing = False
         self._is_closed = False
 
@@ -128,7 +137,9 @@ class SqliteStore:
 
     async def set(self, key: str, value: bytes, *, expires_s: int) -> None:
         expires_at_s = self._now_s() + expires_s if expires_s else None
-        await self._write(lambda table: table.write(key, value, expires_at_s))
+        await self._write(
+            lambda table: table.write(key, value, expires_at_s), size_bytes=len(value)
+        )
 
     async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
         return await self._change(key, lambda value: values.increment(key, value, amount, within))
@@ -145,7 +156,7 @@ class SqliteStore:
             table.write(key, value, found.expires_at_s if found else None)
             return None
 
-        return await self._write(work)
+        return await self._write(work, size_bytes=len(value))
 
     async def list_keys(self, after: str | None) -> Page:
         """Reads only the page, by an index."""
@@ -171,7 +182,7 @@ class SqliteStore:
             for key, value in pairs:
                 table.write(key, value, None)
 
-        await self._write(work)
+        await self._write(work, size_bytes=sum(len(value) for _, value in pairs))
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         def work(table: "_Table") -> None:
@@ -243,10 +254,10 @@ class SqliteStore:
         self._check_open()
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._reading, work)
 
-    async def _write(self, work: Callable[["_Table"], R]) -> R:
+    async def _write(self, work: Callable[["_Table"], R], *, size_bytes: int = 0) -> R:
         """Do what may write, while nobody else does; done when it is committed."""
         self._check_open()
-        job = _Job(work, asyncio.get_running_loop().create_future())
+        job = _Job(work, size_bytes, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._start_group()
         result: R = await job.outcome
@@ -260,8 +271,13 @@ class SqliteStore:
         """Have the thread do what waits, unless it is at a group already."""
         if self._is_writing or not self._waiting:
             return
-        jobs = [job for job in self._waiting[:GROUP_MAX] if not job.outcome.done()]
-        del self._waiting[:GROUP_MAX]
+        jobs: list[_Job] = []
+        room_bytes = GROUP_BYTES
+        while self._waiting and len(jobs) < GROUP_MAX and room_bytes > 0:
+            job = self._waiting.popleft()
+            if not job.outcome.done():
+                jobs.append(job)
+                room_bytes -= job.size_bytes
         self._is_writing = True
         group = asyncio.get_running_loop().run_in_executor(self._thread, self._writing, jobs)
         group.add_done_callback(functools.partial(self._end_group, jobs))
@@ -485,9 +501,16 @@ def _encode(value: Value) -> tuple[Kind, bytes]:
         case bytes():
             return "bytes", value
         case tuple():
-            return "list", json.dumps(value).encode()
+            return "list", _collection(value)
         case frozenset():
-            return "set", json.dumps(sorted(value)).encode()
+            return "set", _collection(sorted(value))
+
+
+def _collection(items: Sequence[str]) -> bytes:
+    data = json.dumps(items).encode()
+    if len(data) > COLLECTION_BYTES_MAX:
+        raise errors.PayloadTooLarge("the list or set", len(data), COLLECTION_BYTES_MAX)
+    return data
 
 
 def _decode(kind: Kind, data: bytes) -> Value:

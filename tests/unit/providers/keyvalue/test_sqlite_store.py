@@ -316,6 +316,26 @@ async def test_writes_that_wait_are_committed_together_and_fail_alone(
     assert commits < 6
 
 
+async def test_large_values_that_wait_are_not_all_in_one_transaction(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    value = bytes(limits.MIB)
+    await asyncio.gather(*(store.set(f"k{n}", value, expires_s=0) for n in range(40)))
+    log = tmp_path / "b.sqlite-wal"
+    size = await asyncio.to_thread(lambda: log.stat().st_size)
+    assert size < 2 * sqlite.GROUP_BYTES + 4 * limits.MIB
+
+
+async def test_a_list_that_outgrows_its_row_is_refused_and_kept(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "COLLECTION_BYTES_MAX", 20)
+    await store.list_add("l", "x" * 10)
+    with pytest.raises(errors.PayloadTooLarge, match="the list or set is 28 bytes"):
+        await store.list_add("l", "x" * 10)
+    assert await store.list_range("l", 0, -1) == ["x" * 10]
+
+
 async def test_a_store_that_is_closed_gives_up_what_waits_and_finishes_what_has_begun(
     store: SqliteStore, tmp_path: Path
 ) -> None:
