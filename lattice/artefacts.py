@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from lattice import errors, limits, subjects
-from lattice.bus import Bus
+from lattice.bus import Bus, ObjectStore
 
 SCHEME = "lattice://"
 
@@ -51,15 +51,21 @@ async def upload(bus: Bus, lattice: str, name: str, content: bytes) -> StoredArt
         PayloadTooLarge: larger than any host would load.
         Unavailable: NATS is away, or has no JetStream.
     """
-    if len(content) > limits.MODULE_BYTES_MAX:
-        raise errors.PayloadTooLarge(f"artefact {name}", len(content), limits.MODULE_BYTES_MAX)
-    artefact = parse(f"{SCHEME}{name}@sha256:{hashlib.sha256(content).hexdigest()}")
-    # Who uploads need not know how many copies this lattice keeps of what it has.
-    replicas = await bus.account.replicas(subjects.state_bucket(lattice))
-    store = await bus.objects(subjects.artefact_bucket(lattice), replicas=replicas)
+    artefact = _named(name, content)
+    store = await _store(bus, lattice)
     if not await store.has(artefact.digest):
         await store.put(artefact.digest, content)
     return artefact
+
+
+async def find(bus: Bus, lattice: str, name: str, content: bytes) -> StoredArtefact | None:
+    """The reference of an artefact that is stored already; None if it is not.
+
+    Raises:
+        InvalidRequest, PayloadTooLarge, Unavailable: as ``upload``.
+    """
+    artefact = _named(name, content)
+    return artefact if await (await _store(bus, lattice)).has(artefact.digest) else None
 
 
 async def download(bus: Bus, lattice: str, artefact: StoredArtefact) -> bytes:
@@ -80,3 +86,15 @@ async def download(bus: Bus, lattice: str, artefact: StoredArtefact) -> bytes:
     if hashlib.sha256(content).hexdigest() != artefact.digest:
         raise errors.Denied(f"the content stored for {artefact} has another digest")
     return content
+
+
+def _named(name: str, content: bytes) -> StoredArtefact:
+    if len(content) > limits.MODULE_BYTES_MAX:
+        raise errors.PayloadTooLarge(f"artefact {name}", len(content), limits.MODULE_BYTES_MAX)
+    return parse(f"{SCHEME}{name}@sha256:{hashlib.sha256(content).hexdigest()}")
+
+
+async def _store(bus: Bus, lattice: str) -> ObjectStore:
+    # Who uploads need not know how many copies this lattice keeps of what it has.
+    replicas = await bus.account.replicas(subjects.state_bucket(lattice))
+    return await bus.objects(subjects.artefact_bucket(lattice), replicas=replicas)

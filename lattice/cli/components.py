@@ -140,7 +140,9 @@ async def start_component(
             host_id=host.id,
             config=config or [],
         )
-        await _scale(connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms)
+        await scale_and_wait(
+            connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms
+        )
     verb = "starting" if skip_wait else "started"
     return _result(
         f"Component [{component_id}] (ref: [{reference}]) {verb} on host [{host.name}]",
@@ -195,7 +197,9 @@ async def scale_component(
             config=config or [],
             allow_update=allow_update,
         )
-        await _scale(connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms)
+        await scale_and_wait(
+            connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms
+        )
     verb = "scaling" if skip_wait else "scaled"
     return _result(
         f"Component [{component_id}] (ref: [{reference}]) {verb} on host [{found.name}]"
@@ -244,7 +248,9 @@ async def update_component(
         ]
         await asyncio.gather(
             *(
-                _update(connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms)
+                update_and_wait(
+                    connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms
+                )
                 for request in requests
             )
         )
@@ -285,7 +291,9 @@ async def stop_component(
             raise _not_running(component_id, host_id, connection)
         await asyncio.gather(
             *(
-                _scale(connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms)
+                scale_and_wait(
+                    connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms
+                )
                 for request in requests
             )
         )
@@ -330,7 +338,7 @@ def _not_running(
     return errors.NotRunning(f"component {component_id} does not run {where}")
 
 
-async def _update(
+async def update_and_wait(
     connection: Connection, request: UpdateComponent, *, skip_wait: bool, wait_timeout_ms: int
 ) -> None:
     """Ask a host to replace a component's code, and wait until it has."""
@@ -363,7 +371,7 @@ async def _update(
             )
 
 
-async def _scale(
+async def scale_and_wait(
     connection: Connection, request: ScaleComponent, *, skip_wait: bool, wait_timeout_ms: int
 ) -> None:
     """Ask a host to run a component so many times at once, and wait until it does."""

@@ -127,6 +127,11 @@ class Interruption:
         finally:
             await tasks.aclose()
 
+    def fail(self, error: errors.LatticeError) -> None:
+        """End the wait with an error: what there is to wait for is gone."""
+        if not self._end.done():
+            self._end.set_exception(error)
+
     def ask(self) -> None:
         if self._awaited and not self._end.done():
             self._end.set_result(None)
@@ -147,8 +152,7 @@ class Interruption:
         self._fail("nats-server", await server.wait_stopped())
 
     def _fail(self, what: str, status: int) -> None:
-        if not self._end.done():
-            self._end.set_exception(Failed(f"{what} ended by itself, {manner(status)}"))
+        self.fail(Failed(f"{what} ended by itself, {manner(status)}"))
 
 
 @contextmanager

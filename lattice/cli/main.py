@@ -18,6 +18,7 @@ from lattice.cli import (
     configs,
     ctx,
     demo,
+    dev,
     diagnostics,
     doctor,
     events,
@@ -34,6 +35,7 @@ from lattice.cli import (
     providers,
     reconcile,
     shells,
+    test,
     top,
     up,
 )
@@ -114,6 +116,8 @@ def build() -> typer.Typer:
 
     new.register(app, panel=WRITE)
     register_build(app, panel=WRITE)
+    dev.register(app, panel=WRITE)
+    test.register(app, panel=WRITE)
 
     get = _group("Show hosts, what runs on them, links, claims.")
     app.add_typer(get, name="get", rich_help_panel=LOOK)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lattice import errors, limits, names
-from lattice.cli import auctions, completion, hosts, outcomes, output, references
+from lattice import errors, installed, limits, names
+from lattice.cli import auctions, completion, hosts, outcomes, output
 from lattice.cli.components import (
     AnnotationOption,
     ConfigOption,
@@ -64,7 +64,7 @@ async def start_provider(
     names.parse_entity(provider_id)
     constraints = pairs(constraint or [], "constraint")
     annotations = pairs(annotation or [], "annotation")
-    reference = references.provider(reference)
+    reference = installed.reference(reference)
     async with connect(options) as connection:
         host = await auctions.place(
             connection,
@@ -81,7 +81,9 @@ async def start_provider(
             config=config or [],
             annotations=annotations,
         )
-        await _start(connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms)
+        await start_and_wait(
+            connection, request, skip_wait=skip_wait, wait_timeout_ms=wait_timeout_ms
+        )
     verb = "starting" if skip_wait else "started"
     text = f"Provider [{provider_id}] (ref: [{reference}]) {verb} on host [{host.name}]"
     return Result(
@@ -132,7 +134,7 @@ def running_on(found: list[HostInventory], provider_id: str) -> list[str]:
     ]
 
 
-async def _start(
+async def start_and_wait(
     connection: Connection, request: StartProvider, *, skip_wait: bool, wait_timeout_ms: int
 ) -> None:
     """Ask a host to start a provider, and wait until it runs."""

@@ -8,11 +8,8 @@ from lattice import artefacts, errors, limits
 from lattice.cli import output
 from lattice.cli.connection import Connection
 
-BUILTIN_SCHEME = "lattice+builtin://"
-
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-_PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 NAME_CHARS_MAX = 128
 """Longest name of an artefact."""
@@ -42,11 +39,6 @@ def local_file(reference: str) -> Path | None:
 def artefact_name(path: Path) -> str:
     """The name under which a file goes into the artefact store."""
     return _UNSAFE.sub("-", path.stem)[:NAME_CHARS_MAX] or "artefact"
-
-
-def provider(reference: str) -> str:
-    """A provider's reference; a bare name means the provider of that name inside the host."""
-    return BUILTIN_SCHEME + reference if _PROVIDER_NAME.fullmatch(reference) else reference
 
 
 async def component(connection: Connection, reference: str) -> str:

@@ -58,11 +58,15 @@ class Lattice:
         return await run_shell(line, environment=environment, directory=directory)
 
 
-async def run(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
+async def run(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+) -> Outcome:
     process = await asyncio.create_subprocess_exec(
         LATTICE, *arguments, env=_environment(environment), **_PIPES
     )
-    return await _outcome(process)
+    return await _outcome(process, timeout_s)
 
 
 async def run_shell(
@@ -139,9 +143,11 @@ def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     return own | {"PATH": path, "NO_COLOR": "1", "COLUMNS": "200"} | isolated | dict(extra or {})
 
 
-async def _outcome(process: asyncio.subprocess.Process) -> Outcome:
+async def _outcome(
+    process: asyncio.subprocess.Process, timeout_s: float = COMMAND_TIMEOUT_S
+) -> Outcome:
     try:
-        async with asyncio.timeout(COMMAND_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             output, errors = await process.communicate()
     finally:
         if process.returncode is None:

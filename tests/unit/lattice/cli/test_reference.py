@@ -10,8 +10,8 @@ from tests.support import command_reference
 
 COMMANDS = {listed.name for listed in command_reference.commands()}
 
-WITHOUT_JSON = {"help", "host", "reconcile"}
-"""They print help, or a log, and no result."""
+WITHOUT_JSON = {"help", "host", "reconcile", "test"}
+"""They print help, a log, or what pytest does, and no result."""
 
 PAGE = (Path(__file__).parents[4] / "docs" / "cli.md").read_text()
 

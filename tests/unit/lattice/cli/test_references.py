@@ -39,12 +39,3 @@ def test_an_artefact_is_named_after_its_file(path: str, name: str) -> None:
 
 def test_an_artefact_of_a_long_file_name_has_a_bounded_name() -> None:
     assert len(references.artefact_name(Path("x" * 200))) == 128
-
-
-def test_a_bare_name_means_a_provider_inside_the_host() -> None:
-    assert references.provider("keyvalue") == "lattice+builtin://keyvalue"
-
-
-@pytest.mark.parametrize("reference", ["lattice+process://keyvalue", "ghcr.io/a/kv:1"])
-def test_any_other_reference_to_a_provider_is_left_as_it_is(reference: str) -> None:
-    assert references.provider(reference) == reference
