@@ -136,7 +136,10 @@ class Overloaded(NotExecuted):
 
     code = "overloaded"
     retryable = True
-    remedy = "raise the count with: lattice scale component, or start it on more hosts"
+    remedy = (
+        "see what holds it up with: lattice top, and lattice logs; where it is only busy,"
+        " raise its count with: lattice scale component, or start it on more hosts"
+    )
 
 
 class Draining(NotExecuted):

@@ -383,7 +383,7 @@ class Actor:
         left_ms = round(throttle.left_s(self._loop.time()) * 1_000)
         return errors.Overloaded(
             f"{self.id} is throttled for {left_ms} ms: its last {throttle.traps} calls were ended"
-            f" by force; the last: {throttle.reason}",
+            f" by force; the last: {throttle.reason}; see more with: lattice logs {self.id}",
             detail={"traps": throttle.traps, "left_ms": left_ms, "last_trap": throttle.reason},
         )
 
