@@ -4,6 +4,10 @@ A client library hands over everything that one read of the socket brought, with
 right there it would hold the event loop for as long as all of it takes: no heartbeat, no answer,
 no other line. Here one pass of the loop does ``SLICE_S`` of it; what is left stands in *lines*,
 which take turns. An idle process does what comes in at once, and pays a look at the clock for it.
+
+A line takes what it can expect to do in time, going by how fast it moved of late. One that went by
+its number or its oldest item alone would fill in the first second of a flood with work for ten, and
+then spend all its time on items whose senders are just giving up.
 """
 
 import asyncio
@@ -28,6 +32,11 @@ what the pass itself costs."""
 GAP_S = 0.00002
 """After a longer pause than this between two items the event loop has had a pass, most likely. To
 know it for sure would cost a pass of its own each time; to be wrong costs a slice."""
+
+
+PACE_ITEMS = 32
+"""Over about so many items the pace of a line is averaged: the passes of the loop between slices
+are in it, and it has followed a change of what items cost before that matters."""
 
 
 class Turns:
@@ -82,7 +91,7 @@ class Turns:
 
 
 class Line(Generic[T]):
-    """Items of one kind that wait to be done, in order; bounded by number, size and age."""
+    """Items of one kind that wait to be done, in order; bounded by number, size and time."""
 
     __slots__ = (
         "_age_s_max",
@@ -91,8 +100,10 @@ class Line(Generic[T]):
         "_bytes_max",
         "_do",
         "_emptied",
+        "_item_s",
         "_items",
         "_items_max",
+        "_moved_at",
         "_now",
         "_turns",
     )
@@ -119,6 +130,9 @@ class Line(Generic[T]):
         self._now = now
         self._items: deque[tuple[T, int, float]] = deque()
         self._bytes = 0
+        self._item_s = 0.0
+        """From one item to the next, on average, while something stands in it."""
+        self._moved_at = 0.0
         self._busy = False
         self._emptied: asyncio.Event | None = None
 
@@ -135,27 +149,41 @@ class Line(Generic[T]):
 
         Whoever finds ``Turns.is_free`` does it at once instead.
         """
-        now = self._now()
-        if self._items and (
-            len(self._items) >= self._items_max
-            or self._bytes + size > self._bytes_max
-            or now - self._items[0][2] >= self._age_s_max
-        ):
+        if self.is_full(size):
             return False
-        self._items.append((item, size, now))
+        self._items.append((item, size, self._now()))
         self._bytes += size
         # The one that is being done keeps its line in the ring.
         if len(self._items) == 1 and not self._busy:
+            self._moved_at = perf_counter()
             self._turns.join(self)  # type: ignore[arg-type]
         return True
 
+    def is_full(self, size: int) -> bool:
+        """Whether there is no room for an item of that size; an empty line has room for any."""
+        return bool(self._items) and (
+            len(self._items) >= self._items_max
+            or self._bytes + size > self._bytes_max
+            or self._wait_s >= self._age_s_max
+            or self._age_s >= self._age_s_max
+        )
+
     def describe(self) -> str:
         """How full it is, with the bounds."""
-        age_s = self._now() - self._items[0][2] if self._items else 0.0
         return (
             f"{len(self._items)} of {self._items_max} wait to be looked at, with {self._bytes} of"
-            f" {self._bytes_max} bytes, the oldest for {age_s:.3f} of {self._age_s_max:g} s"
+            f" {self._bytes_max} bytes, the oldest for {self._age_s:.3f} of {self._age_s_max:g} s,"
+            f" and a newcomer would for {self._wait_s:.3f}"
         )
+
+    @property
+    def _age_s(self) -> float:
+        return self._now() - self._items[0][2] if self._items else 0.0
+
+    @property
+    def _wait_s(self) -> float:
+        """How long a newcomer would wait, going by how fast the line moves."""
+        return len(self._items) * self._item_s
 
     async def do_next(self) -> None:
         """Do the item that has waited longest."""
@@ -174,6 +202,9 @@ class Line(Generic[T]):
             log.error("work in turn failed", exc_info=error)
         finally:
             self._busy = False
+            now = perf_counter()
+            self._item_s += (now - self._moved_at - self._item_s) / PACE_ITEMS
+            self._moved_at = now
             if not self._items and self._emptied is not None:
                 self._emptied.set()
 

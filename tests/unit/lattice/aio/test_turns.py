@@ -110,6 +110,51 @@ async def test_a_full_line_takes_no_more(work: Work, bounds: dict[str, float], t
     assert work.done == ["at once", "waits", "waits too"]
 
 
+async def test_in_a_flood_nothing_waits_longer_than_the_bound(work: Work) -> None:
+    line = work.line(age_s_max=0.5)
+    taken = offered = 0
+    while work.now < 5.0:
+        # Ten times what it can do: one item takes a slice, and one is done in a pass.
+        for _ in range(10):
+            offered += 1
+            taken += await work.take(line, f"{offered}", 1)
+        await asyncio.sleep(0)
+        work.now = work.clock_s - 1.0
+    await line.wait_empty()
+    assert len(work.done) == taken
+    assert taken * SLICE_S == pytest.approx(5.5, rel=0.1), "it was busy all the time"
+    # The pace is an average, and follows the first items slowly.
+    assert max(work.ages) < 0.5 * 1.25
+
+
+async def test_a_line_that_got_slow_takes_less_until_it_is_fast_again(work: Work) -> None:
+    line = work.line(age_s_max=1.0)
+
+    async def fill() -> int:
+        """How many items of a flood it takes."""
+        while work.turns.is_free:
+            await work.take(line, "at once", 1)
+        taken = 0
+        while await work.take(line, "waits", 1):
+            taken += 1
+        return taken
+
+    async def wear(item_s: float) -> None:
+        for _ in range(300):
+            await work.take(line, "first", 1)
+            await work.take(line, "second", 1)
+            work.clock_s += item_s
+            await line.wait_empty()
+
+    await wear(0.1)
+    slow = await fill()
+    await line.wait_empty()
+    await wear(0.0)
+    assert 5 <= slow <= 20
+    assert await fill() > 10 * slow
+    await line.wait_empty()
+
+
 @pytest.mark.parametrize("item", ["fails", "cancels"])
 async def test_an_item_that_goes_wrong_holds_up_nothing(work: Work, item: str) -> None:
     line = work.line()
