@@ -504,13 +504,17 @@ class Service:
 
     async def open(self, *, door: bool) -> None:
         queue = subjects.queue_group(self._lattice, self._target_id)
-        ways = [(subjects.calls(self._lattice, self._target_id), self._on_call)]
-        if door:
-            ways.append((subjects.doors(self._lattice, self._target_id), self._on_plain))
+        calls = subjects.calls(self._lattice, self._target_id)
+        doors = subjects.doors(self._lattice, self._target_id)
         try:
-            for subject, callback in ways:
+            self._subscriptions.append(
+                await self._bus.subscribe(
+                    calls, self._on_call, queue=queue, shared=True, refuse=self._refuse
+                )
+            )
+            if door:
                 self._subscriptions.append(
-                    await self._bus.subscribe(subject, callback, queue=queue, shared=True)
+                    await self._bus.subscribe(doors, self._on_plain, queue=queue, shared=True)
                 )
             await self._bus.flush()
         except BaseException:
@@ -568,6 +572,7 @@ class Service:
         if self._line is None:
             self._line = self._rpc.line(self._serve_call)
         if not self._line.offer(message, len(message.data)):
+            # Rare: most of these are refused before they get here.
             await self._rpc.refuse(message, self._refusal(self._line))
 
     async def _on_plain(self, message: Message) -> None:
@@ -579,6 +584,10 @@ class Service:
             self._plain_line = self._rpc.line(self._serve_plain)
         if not self._plain_line.offer(message, len(message.data)):
             await self._rpc.refuse_plain(message, self._backlogged(self._plain_line))
+
+    def _refuse(self, size: int) -> bytes | None:
+        line = self._line
+        return self._refusal(line) if line is not None and line.is_full(size) else None
 
     def _refusal(self, line: Line[Message]) -> bytes:
         """What callers hear while the line is full: made anew a hundred times a second only.

@@ -32,6 +32,9 @@ SUBSCRIPTION_BYTES_MAX = 128 * limits.MIB
 
 Callback = Callable[[Msg], Awaitable[None]]
 
+Refuse = Callable[[int], bytes | None]
+"""Given a message's size: the answer that it gets while there is no room for it, or None."""
+
 ROOM_CHECK_S = 0.002
 """Between looks at whether the socket has taken them: a fast one takes so many in that time."""
 
@@ -54,6 +57,7 @@ class SharedSubscription:
         "_received",
         "_subject",
         "_waiting",
+        "refuse",
     )
 
     _max_msgs: Final = 0
@@ -65,13 +69,21 @@ class SharedSubscription:
     _pending_next_msgs_calls: Final = None
 
     def __init__(
-        self, client: "StrictClient", number: int, subject: str, queue: str, callback: Callback
+        self,
+        client: "StrictClient",
+        number: int,
+        subject: str,
+        queue: str,
+        callback: Callback,
+        refuse: Refuse | None,
     ) -> None:
         self._client = client
         self._id = number
         self._subject = subject
         self._queue = queue
         self._callback = callback
+        self.refuse = refuse
+        """Asked before a message is even lined up: a flood must cost less than what it asks for."""
         self._received = 0
         self._closed = False
         self._waiting = 0
@@ -159,9 +171,11 @@ class StrictClient(Client):
         """Messages of all shared subscriptions, and who waits for those before it to be gone."""
 
     async def subscribe_shared(
-        self, subject: str, queue: str, callback: Callback
+        self, subject: str, queue: str, callback: Callback, refuse: Refuse | None = None
     ) -> SharedSubscription:
         """Subscribe at the cost of a few hundred bytes; ``deliver_shared`` must be running.
+
+        Messages that want an answer get the one of ``refuse`` while it has one, and go no further.
 
         Raises:
             Error: as the client's ``subscribe``.
@@ -169,7 +183,7 @@ class StrictClient(Client):
         if self.is_closed:
             raise nats.errors.ConnectionClosedError
         self._sid += 1
-        subscription = SharedSubscription(self, self._sid, subject, queue, callback)
+        subscription = SharedSubscription(self, self._sid, subject, queue, callback, refuse)
         # It has what the client uses of one of its own.
         own = cast(Subscription, subscription)
         self._subs[self._sid] = own
@@ -396,10 +410,30 @@ class StrictClient(Client):
 
         A subject that is not UTF-8 is enough, and anybody may publish one.
         """
-        watch: Any = self._subs.get(sid)
-        if reply.startswith(_ACK) and watch is not None and watch._jsi:  # noqa: SLF001
+        subscription: Any = self._subs.get(sid)
+        if (
+            type(subscription) is SharedSubscription
+            and subscription.refuse is not None
+            and reply
+            and (answer := subscription.refuse(len(data))) is not None
+            # Otherwise it waits, and whoever takes it waits for the socket.
+            and not self.is_full
+        ):
+            self.stats["in_msgs"] += 1
+            self.stats["in_bytes"] += len(data)
+            await self._answer(reply, answer)
+            return
+        if reply.startswith(_ACK) and subscription is not None and subscription._jsi:  # noqa: SLF001
             reply = first_form(reply)
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
         except (ValueError, IndexError) as error:
             log.warning("a message can't be read", subject=repr(subject), error=str(error))
+
+    async def _answer(self, reply: bytes, answer: bytes) -> None:
+        """Publish without waiting, as a part of what this read of the socket leads to."""
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(answer)
+        await self._send_command(b"PUB %b  %d\r\n%b\r\n" % (reply, len(answer), answer))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()

@@ -40,6 +40,7 @@ from lattice.bus.buckets import Bucket, open_bucket
 from lattice.bus.client import (
     SUBSCRIPTION_BYTES_MAX,
     SUBSCRIPTION_MESSAGES_MAX,
+    Refuse,
     StrictClient,
 )
 from lattice.bus.containers import Containers
@@ -458,17 +459,19 @@ class Bus:
         *,
         queue: str = "",
         shared: bool = False,
+        refuse: Refuse | None = None,
     ) -> Subscription:
         """Hand every message on ``subject`` to ``callback``, in order, one at a time.
 
         The callback must not wait for anything, or it holds up the messages behind it. What it
         raises is logged. With ``shared`` it takes its turns with those of all such subscriptions,
-        and costs a tenth of the memory: for those that are many.
+        and costs a tenth of the memory: for those that are many. Of these alone, ``refuse`` may
+        answer messages that there is no room for, at a fraction of what handing them over costs.
         """
         inner: Any
         try:
             if shared:
-                inner = await self._client.subscribe_shared(subject, queue, callback)
+                inner = await self._client.subscribe_shared(subject, queue, callback, refuse)
             else:
                 inner = await self._client.subscribe(
                     subject,

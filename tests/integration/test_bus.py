@@ -355,6 +355,32 @@ class TestSubscriptions:
         await eventually(lambda: len(seen) + bus.statistics().dropped == 10)
         assert bus.statistics().dropped_by_subject[lattice_name] >= 6
 
+    async def test_what_there_is_no_room_for_is_answered_before_it_is_handed_over(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        handed_over: list[bytes] = []
+
+        async def take(message: Message) -> None:
+            handed_over.append(message.data)
+            await bus.publish(message.reply or "nobody", b"served")
+
+        def refuse(size: int) -> bytes | None:
+            return b"too large" if size > 3 else None
+
+        await bus.subscribe(lattice_name, take, shared=True, refuse=refuse)
+        answers = await asyncio.gather(
+            *(
+                bus.request(lattice_name, payload, deadline=by(5))
+                for payload in (b"four", b"one", b"fives")
+            )
+        )
+        # Who wants no answer can't be refused.
+        await bus.publish(lattice_name, b"unasked")
+        await eventually(lambda: b"unasked" in handed_over)
+
+        assert [answer.data for answer in answers] == [b"too large", b"served", b"too large"]
+        assert handed_over == [b"one", b"unasked"]
+
     async def test_a_reconnection_restores_shared_subscriptions(
         self, proxied: Bus, proxy: Proxy, bus: Bus, lattice_name: str
     ) -> None:
