@@ -52,6 +52,10 @@ START_TIMEOUT_S = 30.0
 CONVERGE_TIMEOUT_S = 60.0
 """How long the suite waits for the lattice to get well before it says that it did not."""
 
+COMMAND_TIMEOUT_S = 10.0
+"""For what the suite itself asks of the control plane, to set the stage: that is not what is
+judged, and the machine may be busy."""
+
 DATA_CALL_TIMEOUT_S = 2.0
 """Deadline of the suite's calls."""
 
@@ -127,7 +131,7 @@ class Arena:
     async def open(self) -> None:
         self.ledgers.mkdir()
         self.bus = await self.connect("suite")
-        self.control = ControlClient(self.bus, LATTICE)
+        self.control = ControlClient(self.bus, LATTICE, timeout_s=COMMAND_TIMEOUT_S)
         self.rpc = Rpc(self.bus, LATTICE, at=TESTER)
         self._stack.push_async_callback(self.rpc.aclose)
         if len(self.servers) > 1:

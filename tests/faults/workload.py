@@ -190,7 +190,7 @@ class Workload:
     async def _canary_write(self, number: int) -> None:
         operation = self._history.invoke("canary", "canary", of="write")
         try:
-            await self._arena.control.put_config("canary", {"number": str(number)})
+            await self._client.put_config("canary", {"number": str(number)})
         except errors.LatticeError as error:
             self._history.complete(operation, "fail", code=error.code, text=error.text)
         else:
