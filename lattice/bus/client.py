@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from lattice import limits
-from lattice.bus.drops import Drops
+from lattice.bus.drops import INBOXES, Drops
 
 log = structlog.get_logger()
 
@@ -265,6 +265,31 @@ class StrictClient(Client):
         """Give the connection up and make another one, with every subscription."""
         await self._process_op_err(nats.errors.StaleConnectionError())
 
+    @property
+    def has_alternative(self) -> bool:
+        """Whether it knows of another server than the one at the other end."""
+        return len(self._server_pool) > 1
+
+    @property
+    def asked(self) -> list[asyncio.Future[Any]]:
+        """Answers to come of those that JetStream was asked for."""
+        return list(self._resp_map.values())
+
+    async def pause(self) -> None:
+        """Have the server send no more but answers; a reconnection renews every interest.
+
+        When this returns, all that it had sent is here.
+
+        Raises:
+            Error: the connection was lost.
+        """
+        for number, subscription in list(self._subs.items()):
+            is_answer = subscription.subject.startswith(INBOXES)
+            # A consumer of JetStream would be taken for one whose follower is gone.
+            if not is_answer and subscription._jsi is None:  # noqa: SLF001 - nothing public tells
+                await self._send_unsubscribe(number)
+        await self.flush()
+
     async def revive(self) -> list[str]:
         """Start again what ended and should not have; returns what that was.
 
@@ -354,6 +379,8 @@ class StrictClient(Client):
     async def _select_next_server(self) -> None:
         """Fail at once when the first connection does; its own tries the same server for ever."""
         if self.options["allow_reconnect"]:
+            # The one that was lost comes last.
+            self._server_pool.sort(key=lambda server: server is self._current_server)
             await super()._select_next_server()
         else:
             self._current_server = self._server_pool[0]

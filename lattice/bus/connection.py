@@ -13,6 +13,8 @@ What nats-py leaves open and we don't (measured on 2.15 and 2.16):
   they never wait. A cancellation inside one ends the subscription; here it is started again.
 * A connection may count as connected and hear nothing; here each is probed and replaced (see
   ``liveness``).
+* A server that is told to go says so, and some seconds later closes its connections with whatever
+  is on its way; here it is left before, for another one.
 """
 
 import asyncio
@@ -33,6 +35,7 @@ import structlog
 from nats.js import JetStreamContext
 
 from lattice import errors, limits
+from lattice.aio import retry
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import liveness
 from lattice.bus.account import Account, ServerFacts
@@ -65,6 +68,16 @@ NEVER_S = 10 * 365 * 86_400
 
 RECONNECT_WAIT_S = 0.25
 """Pause between attempts to reconnect; a restarted server must be found at once."""
+
+LEAVE_SPREAD_S = 1.0
+"""Connections leave a server that is about to go within so long, not all at once."""
+
+LEAVE_ANSWERS_S = 2.0
+"""How long those who wait for an answer may get it over the connection that is to be left, while
+new questions wait. With the spread, less than the grace period that we recommend for servers."""
+
+LEAVE_S_MAX = 5.0
+"""Leaving and arriving: beyond that whatever waits for it hears that there is no connection."""
 
 _PROBE = "probe"
 """Last token of a probe's subject; those of requests' inboxes are numbers in hex."""
@@ -182,6 +195,11 @@ class Bus:
         """Answers to come, and the subject each was asked on, by the last token of its inbox."""
         self._next_token = 0
         self._closing = False
+        self._leaving: asyncio.Task[None] | None = None
+        self._questions_held: asyncio.Future[None] | None = None
+        """While those who wait for an answer get it before a server is left; done after that."""
+        self._between: asyncio.Future[None] | None = None
+        """While a server has been left, and another one is not reached; done when it is."""
         self._reconnected: list[Callable[[], None]] = []
         self._tasks = TaskGroup(f"bus {name}")
         self._liveness = Liveness()
@@ -227,8 +245,8 @@ class Bus:
             report("nats reported an error", connection=name, error=str(error) or repr(error))
 
         async def on_lame_duck() -> None:
-            # It closes our connection soon; those in flight then fail, and others serve us.
-            log.info("a nats server is about to go", connection=name)
+            if bus is not None:
+                bus._begin_to_leave()
 
         options: dict[str, Any] = {
             "name": name,
@@ -325,6 +343,8 @@ class Bus:
     async def _publish(
         self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
     ) -> None:
+        if self._between is not None:
+            await asyncio.shield(self._between)
         try:
             await self._client.publish(subject, payload, reply=reply, headers=headers)
         except nats.errors.MaxPayloadError:
@@ -355,6 +375,8 @@ class Bus:
         loop = asyncio.get_running_loop()
         if deadline <= loop.time():
             raise errors.DeadlineExceeded("no time left to ask")
+        while (left := self._questions_held or self._between) and not left.done():
+            await _wait_until(deadline, left)
         with self.awaiting(subject) as (token, answer):
             timer = loop.call_at(deadline, _expire, answer)
             try:
@@ -704,6 +726,42 @@ class Bus:
         )
         await self._client.replace()
 
+    def _begin_to_leave(self) -> None:
+        """Leave a server that is about to go, if there is another one."""
+        log.info("a nats server is about to go", connection=self._name, server=self.server.name)
+        if self._leaving is None and not self._closing and self._client.has_alternative:
+            self._leaving = self._tasks.spawn(self._leave(), name=f"leave a server {self._name}")
+
+    async def _leave(self) -> None:
+        """Go to another server, and lose nothing on the way.
+
+        First whoever waits for an answer gets it, while further questions wait. Then the server is
+        told to send no more, so that calls go elsewhere, and what it had sent arrives. What is
+        published from then on, answers above all, waits for the other server.
+        """
+        client, loop = self._client, asyncio.get_running_loop()
+        reconnects = client.stats["reconnects"]
+        try:
+            await asyncio.sleep(retry.full_jitter(LEAVE_SPREAD_S, 0))
+            if asked := [*(answer for answer, _ in self._pending.values()), *client.asked]:
+                self._questions_held = loop.create_future()
+                await asyncio.wait(asked, timeout=LEAVE_ANSWERS_S)
+            async with asyncio.timeout(LEAVE_S_MAX):
+                between = self._between = loop.create_future()
+                await client.pause()
+                if client.stats["reconnects"] == reconnects:
+                    await client.replace()
+                    await between
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            log.warning("a nats server was not left in time", connection=self._name, error=error)
+        finally:
+            held, self._questions_held = self._questions_held, None
+            left, self._between = self._between, None
+            self._leaving = None
+            for gate in (held, left):
+                if gate is not None and not gate.done():
+                    gate.set_result(None)
+
     def _report_drops(self) -> None:
         drops = self._client.drops
         if (count := drops.total - self._drops_told) > 0:
@@ -716,7 +774,7 @@ class Bus:
             )
 
     def _lost(self) -> None:
-        if not self._closing:
+        if not self._closing and self._between is None:
             log.warning(
                 "nats connection lost", connection=self._name, server=self._settings.public_url
             )
@@ -726,6 +784,8 @@ class Bus:
         # What it may do may have changed meanwhile.
         self._probe_forbidden = False
         log.info("nats connection restored", connection=self._name, server=self.server.name)
+        if self._between is not None and not self._between.done():
+            self._between.set_result(None)
         for notice in self._reconnected:
             notice()
 
@@ -764,6 +824,14 @@ async def _connect_once(settings: NatsSettings, options: dict[str, Any]) -> Stri
             await client.close()
             failure = error
     raise _cannot_connect(settings, failure) from failure
+
+
+async def _wait_until(deadline: float, future: asyncio.Future[None]) -> None:
+    try:
+        async with asyncio.timeout_at(deadline):
+            await asyncio.shield(future)
+    except TimeoutError:
+        raise errors.DeadlineExceeded("time ran out on the way to another NATS server") from None
 
 
 def _expire(answer: asyncio.Future[Message]) -> None:

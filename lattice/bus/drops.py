@@ -9,7 +9,7 @@ SUBJECTS_MAX = 50
 
 OTHERS = "(others)"
 
-_INBOXES = "_INBOX."
+INBOXES = "_INBOX."
 
 
 class Drops:
@@ -23,7 +23,7 @@ class Drops:
 
     def note(self, subject: str, subscription: Any) -> None:
         # Each inbox has a name of its own.
-        subject = f"{_INBOXES}>" if subject.startswith(_INBOXES) else subject
+        subject = f"{INBOXES}>" if subject.startswith(INBOXES) else subject
         if subject not in self.by_subject and len(self.by_subject) >= SUBJECTS_MAX:
             subject = OTHERS
         self.total += 1
