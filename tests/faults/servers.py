@@ -31,6 +31,8 @@ max_payload: 1MB
 ping_interval: "2s"
 ping_max: 2
 write_deadline: "5s"
+lame_duck_duration: "30s"
+lame_duck_grace_period: "5s"
 jetstream {{ store_dir: {store}, max_file_store: {bytes_max}{sync} }}
 """
 

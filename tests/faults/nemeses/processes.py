@@ -7,12 +7,15 @@ from contextlib import suppress
 
 import psutil
 
-from lattice import subjects
+from lattice import errors, subjects
 from tests.faults.arena import LATTICE
 from tests.faults.history import operations
 from tests.faults.nemeses.nemesis import Nemesis
 from tests.faults.schedule import Window
 from tests.faults.servers import Server
+
+LAME_DUCK_S_MAX = 35.0
+"""A server in lame-duck mode ends sooner when its clients do; this is its own bound, and some."""
 
 
 class KillHost(Nemesis):
@@ -200,3 +203,34 @@ class KillFollower(KillLeader):
 
     name = "NATS follower killed"
     leads = False
+
+
+class LameDuck(Nemesis):
+    """A server is taken down in order: it says so, gives its clients time to leave, and ends.
+
+    No call is lost by it. One may hear that nobody has the target, while that is between two.
+    """
+
+    name = "NATS lame duck"
+    lasts_s = (6.0, 8.0)
+    bound_s = 3.0
+    servers = frozenset({3})
+
+    async def inject(self, window: Window) -> str:
+        self._server = self.arena.servers[int(window.draw * len(self.arena.servers))]
+        self._began_s = self.arena.history.elapsed_s()
+        self._server.signal(signal.SIGUSR2)
+        return self._server.name
+
+    async def heal(self) -> None:
+        assert self._server.process is not None
+        await asyncio.wait_for(self._server.process.wait(), LAME_DUCK_S_MAX)
+        lost = Counter(
+            call.outcome["code"]
+            for call in operations(self.arena.history.entries, "call")
+            if call.invoke.at_s >= self._began_s
+            and call.phase == "fail"
+            and errors.BY_CODE[call.outcome["code"]].executed != "no"
+        )
+        self.expect(not lost, f"calls were lost while {self._server.name} left: {dict(lost)}")
+        await self._server.start()

@@ -16,6 +16,7 @@ NEMESES: tuple[type[Nemesis], ...] = (
     processes.FreezeOnlyServer,
     processes.KillLeader,
     processes.KillFollower,
+    processes.LameDuck,
     network.Partition,
     network.BriefPartition,
     network.Deaf,
