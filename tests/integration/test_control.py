@@ -34,8 +34,9 @@ def labels() -> dict[str, str]:
 
 def runs(host: LocalHost, actor_id: str) -> str:
     """The reference of what runs on a host under an id."""
-    (image,) = [one.image_ref for one in host.host._actors.describe() if one.id == actor_id]
-    return image
+    component = host.host._actors.describe(actor_id)
+    assert component is not None
+    return component.image_ref
 
 
 def with_known(facts: dict[str, Any], **expected: Any) -> dict[str, Any]:
@@ -417,6 +418,8 @@ async def test_every_host_takes_credentials(cluster: Cluster) -> None:
 
 
 async def test_our_own_events_are_heard_when_asked_for(cluster: Cluster, alpha: LocalHost) -> None:
+    # Ready a moment before it says so.
+    await cluster.event("host_started")
     async with cluster.control.events(own=True) as everything, cluster.control.events() as theirs:
         alpha.host.request_stop(0)
         for stream, expected in ((everything, "host_draining"), (theirs, "host_stopped")):
