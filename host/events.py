@@ -24,11 +24,15 @@ class Events:
         """An event of wasmCloud's family, which ``wash`` and ``wadm`` read."""
         await self._send(subjects.event(self._lattice, name), name, data)
 
+    async def publish_text(self, name: str, data: str) -> None:
+        """As ``publish``, of data that is JSON already."""
+        await self._send(subjects.event(self._lattice, name), name, data)
+
     async def publish_own(self, name: str, /, **data: Any) -> None:
         """An event that 1.x does not know, where its consumers don't look."""
         await self._send(subjects.own_event(self._lattice, name), name, data)
 
-    async def _send(self, subject: str, name: str, data: Mapping[str, Any]) -> None:
+    async def _send(self, subject: str, name: str, data: Mapping[str, Any] | str) -> None:
         try:
             await self._bus.publish(subject, events.encode(name, data, source=self._host_id))
         except errors.LatticeError as error:

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from host.events import Events
 from lattice import errors, limits, subjects
 from lattice.bus import Bus
 from lattice.wire import codec
-from lattice.wire.control import HostInventory
+from lattice.wire.control import InventoryPart
 
 
 class Heartbeat:
@@ -21,10 +21,11 @@ class Heartbeat:
         lattice: str,
         host_id: str,
         *,
-        inventory: Callable[[], HostInventory],
+        inventory: Callable[[], Awaitable[InventoryPart]],
         figures: Callable[[], dict[str, float | bool]],
         interval_s: float,
     ) -> None:
+        """``inventory`` gives as much of it as has room in a message."""
         self._bus = bus
         self._events = Events(bus, lattice, host_id)
         self._beat_subject = subjects.beat(lattice, host_id)
@@ -37,7 +38,7 @@ class Heartbeat:
         """Publish the inventory for ever; first after one interval, as in wasmCloud 1.x."""
         while True:
             await asyncio.sleep(self._interval_s)
-            await self._events.publish("host_heartbeat", **heartbeat(self._inventory()))
+            await self._events.publish_text("host_heartbeat", heartbeat(await self._inventory()))
 
     async def run_beat(self) -> None:
         """Publish id and figures for ever; a beat that can't be sent is simply missed."""
@@ -49,13 +50,11 @@ class Heartbeat:
             await asyncio.sleep(limits.BEAT_S)
 
 
-def heartbeat(inventory: HostInventory) -> dict[str, object]:
+def heartbeat(inventory: InventoryPart) -> str:
     """What a heartbeat says: the inventory, or a part of one that is too large for a message.
 
     Without any the host would be taken for dead, which is worse than to be known in part.
     """
-    part, goes_on = inventory.part(limits.INVENTORY_BYTES)
-    if not goes_on:
-        return inventory.to_json()
-    left_out = len(inventory.components) - len(part.components)
-    return part.to_json() | {"components_left_out": left_out}
+    if not inventory.left_out:
+        return inventory.text
+    return f'{{"components_left_out":{inventory.left_out},{inventory.text[1:]}'

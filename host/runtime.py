@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -46,6 +47,10 @@ from lattice.wire.diagnostics import BoundDiagnostics
 from lattice.wire.figures import HostFigures
 
 log = structlog.get_logger()
+
+
+DESCRIBED_AT_ONCE = 50
+"""Actors of an inventory, before other tasks get their turn: about a millisecond of work."""
 
 
 class Host:
@@ -247,11 +252,16 @@ class Host:
             ctl_host=url,
         )
 
-    def inventory(self) -> control.HostInventory:
+    async def inventory(
+        self, *, after: str = "", bytes_max: int | None = None
+    ) -> control.InventoryPart:
+        """Describe what runs: the actors behind that id, and with the first the providers.
+
+        Other tasks get their turns meanwhile; what starts or stops then may be in it or not.
+        """
         uptime_s = self._uptime_s()
-        return control.HostInventory(
-            components=self._actors.describe(),
-            providers=self._providers.describe(),
+        rest = control.HostInventory(
+            providers=[] if after else self._providers.describe(),
             host_id=self.id,
             friendly_name=self._settings.name,
             labels=self.labels.all(),
@@ -259,6 +269,17 @@ class Host:
             uptime_human=control.uptime_human(uptime_s),
             uptime_seconds=uptime_s,
         )
+        writer = control.InventoryWriter(rest, bytes_max=bytes_max)
+        wanted = self._actors.ids(after=after)
+        gone = 0
+        for number, actor_id in enumerate(wanted, 1):
+            if (component := self._actors.describe(actor_id)) is None:
+                gone += 1
+            elif not writer.add(component):
+                break
+            if number % DESCRIBED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return writer.finish(of=len(wanted) - gone)
 
     def links_changed(self, difference: Difference) -> None:
         """Pass on what the state's mirror saw; actors look links up at every call."""
@@ -327,7 +348,7 @@ class Host:
             bus,
             self._settings.lattice,
             self.id,
-            inventory=self.inventory,
+            inventory=partial(self.inventory, bytes_max=limits.INVENTORY_BYTES),
             figures=self._vital_figures,
             interval_s=self._settings.heartbeat_s,
         )

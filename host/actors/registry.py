@@ -123,20 +123,24 @@ class Actors:
         """Who counts their calls: each actor, and those over its links."""
         return [(running.actor, running.outward) for running in self._running.values()]
 
-    def describe(self) -> list[ComponentDescription]:
-        return [
-            ComponentDescription(
-                id=actor_id,
-                image_ref=running.command.component_ref,
-                name=running.claims.name if running.claims else None,
-                annotations=running.command.annotations,
-                revision=(running.claims.revision or 0) if running.claims else 0,
-                max_instances=running.command.count,
-                limits=running.command.component_limits,
-                throttled=self._throttling(running.actor.throttle),
-            )
-            for actor_id, running in sorted(self._running.items())
-        ]
+    def ids(self, *, after: str = "") -> list[str]:
+        """Those that run here, in order, behind that one."""
+        return sorted(actor_id for actor_id in self._running if actor_id > after)
+
+    def describe(self, actor_id: str) -> ComponentDescription | None:
+        """What the inventory says of an actor; None where it does not run."""
+        if (running := self._running.get(actor_id)) is None:
+            return None
+        return ComponentDescription(
+            id=actor_id,
+            image_ref=running.command.component_ref,
+            name=running.claims.name if running.claims else None,
+            annotations=running.command.annotations,
+            revision=(running.claims.revision or 0) if running.claims else 0,
+            max_instances=running.command.count,
+            limits=running.command.component_limits,
+            throttled=self._throttling(running.actor.throttle),
+        )
 
     def check(self, command: ScaleComponent) -> str:
         """Look a command over before it is acknowledged, and return a remark on it.

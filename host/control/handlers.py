@@ -12,7 +12,7 @@ from host.control.server import Handler
 from host.events import Events
 from host.labels import Labels
 from host.supervise.providers import Providers
-from lattice import errors
+from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
 from lattice.registry.credentials import Credentials, RegistryAccess
 from lattice.state.store import State, is_secret
@@ -43,7 +43,11 @@ class HostFacts(Protocol):
 
     def describe(self) -> control.Host: ...
 
-    def inventory(self) -> control.HostInventory: ...
+    async def inventory(
+        self, *, after: str = "", bytes_max: int | None = None
+    ) -> control.InventoryPart:
+        """The components behind that id, as many as have room, and the rest of the host."""
+        ...
 
 
 class Handlers:
@@ -103,8 +107,12 @@ class Handlers:
         return control.accepted(self._facts.describe().to_json())
 
     async def host_get(self, _subject: ControlSubject, body: bytes) -> bytes:
-        page = control.parse(control.InventoryPage, body, what="inventory page") if body else None
-        return control.list_inventory(self._facts.inventory(), page)
+        if not body:
+            return control.list_inventory(await self._facts.inventory())
+        page = control.parse(control.InventoryPage, body, what="inventory page")
+        return control.list_inventory(
+            await self._facts.inventory(after=page.after, bytes_max=limits.INVENTORY_BYTES)
+        )
 
     async def host_stop(self, _subject: ControlSubject, body: bytes) -> bytes:
         command = control.parse(control.StopHost, body or b"{}", what="stop command")

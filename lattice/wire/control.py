@@ -6,7 +6,8 @@ absent optional ones omitted on the way out, as its own client does. Fields stan
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -204,24 +205,6 @@ class HostInventory(Wire):
     uptime_human: str
     uptime_seconds: int
 
-    def part(self, bytes_max: int, *, after: str = "") -> tuple[Self, bool]:
-        """As many components behind that id as have room, by id, and whether there are more.
-
-        At least one, and with the first of them the providers.
-        """
-        rest = sorted(
-            (each for each in self.components if each.id > after), key=lambda each: each.id
-        )
-        taken: list[ComponentDescription] = []
-        for each in rest:
-            bytes_max -= len(each.model_dump_json())
-            if taken and bytes_max < 0:
-                break
-            taken.append(each)
-        providers = [] if after else self.providers
-        part = self.model_copy(update={"components": taken, "providers": providers})
-        return part, len(taken) < len(rest)
-
 
 class StopHost(Wire):
     host_id: str = ""
@@ -382,18 +365,53 @@ def accepted(response: object = None, message: str = "") -> bytes:
     reply: dict[str, Any] = {"success": True, "message": message}
     if response is not None:
         reply["response"] = response
-    return json.dumps(reply, separators=(",", ":")).encode()
+    return _dump(reply).encode()
 
 
-def list_inventory(inventory: HostInventory, page: InventoryPage | None = None) -> bytes:
-    """Encode a reply with an inventory: in one, or one page and where it goes on."""
-    if page is None:
-        return accepted(inventory.to_json())
-    part, goes_on = inventory.part(limits.INVENTORY_BYTES, after=page.after)
-    reply = {"success": True, "message": "", "response": part.to_json()}
-    if goes_on:
-        reply["next"] = part.components[-1].id
-    return json.dumps(reply, separators=(",", ":")).encode()
+@dataclass(frozen=True, slots=True)
+class InventoryPart:
+    """A host's inventory, or as much of it as had room, as JSON."""
+
+    text: str
+    last: str
+    """Id of the last component in it."""
+    left_out: int
+    """Components behind that one."""
+
+
+class InventoryWriter:
+    """Writes an inventory component by component: thousands at once would hold the event loop."""
+
+    def __init__(self, rest: HostInventory, *, bytes_max: int | None = None) -> None:
+        """``rest`` is all but the components, of which so many bytes have room."""
+        self._rest = rest
+        self._bytes_left = bytes_max
+        self._texts: list[str] = []
+        self._last = ""
+
+    def add(self, component: ComponentDescription) -> bool:
+        """Write a component, unless there is no room; the first one always has some."""
+        text = component.model_dump_json(exclude_none=True, by_alias=True)
+        if self._bytes_left is not None:
+            self._bytes_left -= len(text)
+            if self._texts and self._bytes_left < 0:
+                return False
+        self._texts.append(text)
+        self._last = component.id
+        return True
+
+    def finish(self, *, of: int) -> InventoryPart:
+        """What was written, ``of`` so many."""
+        rest = self._rest.to_json()
+        del rest["components"]
+        text = f'{{"components":[{",".join(self._texts)}],{_dump(rest)[1:]}'
+        return InventoryPart(text, self._last, of - len(self._texts))
+
+
+def list_inventory(part: InventoryPart) -> bytes:
+    """Encode a reply with an inventory, or one page of it and where it goes on."""
+    goes_on = f',"next":{json.dumps(part.last)}' if part.left_out else ""
+    return f'{{"success":true,"message":"","response":{part.text}{goes_on}}}'.encode()
 
 
 def list_links(links: Iterable[Link], page: LinkPage | None = None) -> bytes:
@@ -421,7 +439,7 @@ def refused(error: errors.LatticeError, *, message: str | None = None) -> bytes:
         "message": text[: limits.ERROR_TEXT_CHARS],
         "code": error.code,
     }
-    return json.dumps(reply, separators=(",", ":")).encode()
+    return _dump(reply).encode()
 
 
 def parse(model: type[M], data: bytes, *, what: str) -> M:
@@ -496,3 +514,7 @@ def uptime_human(seconds: int) -> str:
 def merge_configs(configs: list[Mapping[str, str]]) -> dict[str, str]:
     """Merge named configs in order; a later one wins, as in wasmCloud 1.x."""
     return {key: value for config in configs for key, value in config.items()}
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

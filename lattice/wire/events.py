@@ -11,20 +11,18 @@ from pydantic_core import from_json
 TYPE_PREFIX = "com.wasmcloud.lattice."
 
 
-def encode(name: str, data: Mapping[str, Any], *, source: str) -> bytes:
-    """Wrap an event's data; ``source`` is the id of the host it comes from."""
-    return json.dumps(
-        {
-            "specversion": "1.0",
-            "id": str(uuid4()),
-            "type": TYPE_PREFIX + name,
-            "source": source,
-            "datacontenttype": "application/json",
-            "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "data": data,
-        },
-        separators=(",", ":"),
-    ).encode()
+def encode(name: str, data: Mapping[str, Any] | str, *, source: str) -> bytes:
+    """Wrap an event's data, which may be JSON already; ``source`` is the host it comes from."""
+    text = data if isinstance(data, str) else _dump(data)
+    envelope = {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "type": TYPE_PREFIX + name,
+        "source": source,
+        "datacontenttype": "application/json",
+        "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    return f'{_dump(envelope)[:-1]},"data":{text}}}'.encode()
 
 
 def time_of(message: bytes) -> float | None:
@@ -50,3 +48,7 @@ def decode(message: bytes) -> tuple[str, str, dict[str, Any]] | None:
     if not isinstance(name, str) or not isinstance(source, str) or not isinstance(data, dict):
         return None
     return name.removeprefix(TYPE_PREFIX), source, data
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

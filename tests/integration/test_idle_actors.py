@@ -1,11 +1,13 @@
 """Actors that are not called: their code goes and comes back; and very many of them on one host."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from host import runtime
 from host.engine.reuse import INSTANCES, USES
 from lattice import errors, limits
 from lattice.control.figures import FiguresClient
@@ -74,7 +76,10 @@ async def test_an_actor_whose_code_can_not_be_had_again_is_as_good_as_not_runnin
     assert await cluster.call("echo", payload=b"x") == b"x"
 
 
-async def test_an_inventory_too_large_for_a_message_is_read_in_parts(cluster: Cluster) -> None:
+async def test_an_inventory_too_large_for_a_message_is_read_in_parts(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "DESCRIBED_AT_ONCE", 5)
     (host,) = await cluster.start_hosts(1, reconcile=False, heartbeat_s=0.5)
     reference = await cluster.upload("echo")
     annotations = {"note": "x" * ANNOTATION_CHARS}
@@ -84,6 +89,15 @@ async def test_an_inventory_too_large_for_a_message_is_read_in_parts(cluster: Cl
         )
     inventory = await cluster.control.inventory(host.id)
     assert {each.id for each in inventory.components} == {f"echo-{n}" for n in range(MANY)}
+
+    # However large it is, others have their turns while it is made.
+    whole = asyncio.create_task(host.host.inventory())
+    turns = 0
+    while not whole.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= MANY // 5
+    assert whole.result().left_out == 0
 
     # Those before were sent while there were fewer.
     await eventually(lambda: any(told + left_out == MANY for told, left_out in heartbeats(cluster)))

@@ -82,9 +82,7 @@ def copies(cluster: Cluster, actor: str = "echo") -> dict[str, int]:
     return {
         host.id: component.max_instances
         for host in cluster.hosts
-        if host.running
-        for component in host.host.inventory().components
-        if component.id == actor
+        if host.running and (component := host.host._actors.describe(actor)) is not None
     }
 
 
@@ -271,9 +269,7 @@ def references(cluster: Cluster, actor: str = "echo") -> set[str]:
     return {
         component.image_ref
         for host in cluster.hosts
-        if host.running
-        for component in host.host.inventory().components
-        if component.id == actor
+        if host.running and (component := host.host._actors.describe(actor)) is not None
     }
 
 
@@ -372,7 +368,7 @@ async def test_a_provider_its_configs_and_links_are_part_of_an_app(
 
     await apps.delete("aviary")
     await eventually(
-        lambda: not any(host.host.inventory().providers for host in cluster.hosts),
+        lambda: not any(host.host._providers.describe() for host in cluster.hosts),
         timeout_s=PATIENCE_S,
     )
     async with asyncio.timeout(PATIENCE_S):

@@ -291,43 +291,63 @@ def test_pages_of_links_are_all_of_them_once(count: int, size: int, rng: random.
     assert taken == sorted(links, key=lambda link: link.order)
 
 
-def inventory_of(count: int) -> control.HostInventory:
-    """A host with so many actors, not in their order, and a provider."""
-    return control.HostInventory(
-        components=[
-            control.ComponentDescription(id=f"actor-{n:05}", image_ref="x" * 100, max_instances=1)
-            for n in reversed(range(count))
-        ],
-        providers=[control.ProviderDescription(id="http-server")],
-        host_id="N" * 56,
-        friendly_name="alpha",
-        labels={},
-        version="1",
-        uptime_human="1s",
-        uptime_seconds=1,
-    )
+REST = control.HostInventory(
+    providers=[control.ProviderDescription(id="http-server")],
+    host_id="N" * 56,
+    friendly_name="alpha",
+    labels={},
+    version="1",
+    uptime_human="1s",
+    uptime_seconds=1,
+)
+"""All but the components."""
+
+
+def components(count: int) -> list[control.ComponentDescription]:
+    return [
+        control.ComponentDescription(id=f"actor-{n:05}", image_ref="x" * 100, max_instances=1)
+        for n in range(count)
+    ]
+
+
+def written(
+    rest: list[control.ComponentDescription], bytes_max: int | None = None
+) -> control.InventoryPart:
+    writer = control.InventoryWriter(REST, bytes_max=bytes_max)
+    for each in rest:
+        if not writer.add(each):
+            break
+    return writer.finish(of=len(rest))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50])
 @pytest.mark.parametrize("bytes_max", [1, 500, 10**6], ids=["tiny", "a few", "all"])
 def test_parts_of_an_inventory_are_all_of_it_once(count: int, bytes_max: int) -> None:
-    whole, after, parts = inventory_of(count), "", []
+    whole, parts = components(count), 0
+    taken: list[control.ComponentDescription] = []
     while True:
-        part, goes_on = whole.part(bytes_max, after=after)
-        parts.append(part)
-        if not goes_on:
+        part = written(whole[len(taken) :], bytes_max)
+        inventory = control.HostInventory.model_validate_json(part.text)
+        parts += 1
+        taken += inventory.components
+        if not part.left_out:
             break
-        after = part.components[-1].id
-    ids = [each.id for part in parts for each in part.components]
-    assert ids == sorted(each.id for each in whole.components)
-    assert [len(part.providers) for part in parts] == [1] + [0] * (len(parts) - 1)
-    assert (len(parts) == 1) == (bytes_max == 10**6 or count <= 1)
+        assert part.last == taken[-1].id
+        assert part.left_out == count - len(taken)
+    assert taken == whole
+    assert (parts == 1) == (bytes_max == 10**6 or count <= 1)
 
 
-def test_who_asks_without_a_page_gets_the_inventory_as_it_is() -> None:
-    inventory = inventory_of(3)
-    answer = json.loads(control.list_inventory(inventory))
-    assert answer == {"success": True, "message": "", "response": inventory.to_json()}
+def test_an_inventory_is_written_as_its_model_would_be() -> None:
+    whole = components(3)
+    answer = json.loads(control.list_inventory(written(whole)))
+    model = REST.model_copy(update={"components": whole})
+    assert answer == {"success": True, "message": "", "response": model.to_json()}
+
+
+def test_a_page_of_an_inventory_says_where_it_goes_on() -> None:
+    answer = json.loads(control.list_inventory(written(components(3), bytes_max=1)))
+    assert answer["next"] == "actor-00000"
 
 
 def test_who_asks_without_a_page_gets_all_links() -> None:
