@@ -69,6 +69,7 @@ class Diagnostics:
             uptime_s=self._uptime_s(),
             tasks=told,
             tasks_left_out=left_out,
+            tasks_of_loop=len(asyncio.all_tasks()),
             failures=list(_failures()),
             connections=[
                 _connection(purpose, bus.statistics()) for purpose, bus in self._connections.items()

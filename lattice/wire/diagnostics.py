@@ -100,6 +100,8 @@ class HostDiagnostics(_Diagnostics):
     uptime_s: Count
     tasks: list[TaskDiagnostics] = []
     tasks_left_out: Count = 0
+    tasks_of_loop: Count = 0
+    """All that the event loop has, those of libraries included."""
     failures: list[FailureDiagnostics] = []
     connections: list[ConnectionDiagnostics] = []
     stalls: StallDiagnostics = StallDiagnostics()

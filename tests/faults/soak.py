@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lattice import errors, log
+from lattice.control import diagnostics
 from lattice.control.figures import FiguresClient
 from tests.faults import schedule
 from tests.faults.arena import LATTICE, Arena, open_arena
@@ -44,6 +45,7 @@ SLOPES_MAX: Mapping[str, float] = {
     "memory MiB": 60.0,
     "file descriptors": 12.0,
     "threads": 6.0,
+    "asyncio tasks": 12.0,
     "subscriptions": 30.0,
     "JetStream consumers": 12.0,
     "calls in flight": 60.0,
@@ -130,6 +132,8 @@ async def _sample(arena: Arena, samples: defaultdict[str, list[tuple[float, floa
                 ("threads", process.num_threads()),
             ):
                 samples[f"{host.name}: {name}"].append((at_s, value))
+        for told in await diagnostics.of_hosts(arena.bus, LATTICE):
+            samples[f"{told.name}: asyncio tasks"].append((at_s, told.tasks_of_loop))
         state = await arena.servers[0].monitor("varz") or {}
         jetstream = await arena.servers[0].monitor("jsz") or {}
         figures = await FiguresClient(arena.bus, LATTICE).hosts()

@@ -52,8 +52,11 @@ STOP_S = 20.0
 BUSY_ACTORS = len(ACTORS) + 2
 HOST_MEMORY_BYTES_MAX = 600 * 1024 * 1024
 
-Way = Literal["envelope", "door", "direct", "chain", "http"]
-WAYS: tuple[Way, ...] = ("envelope", "door", "direct", "chain", "http")
+Way = Literal["envelope", "door", "direct", "chain", "http", "keyed"]
+WAYS: tuple[Way, ...] = ("envelope", "door", "direct", "chain", "http", "keyed")
+
+KEYED_TRIES_MAX = 5
+"""Of a caller with an idempotency key, until it has an answer; then it asks once more."""
 
 LINK_SOURCE = "linker"
 """All links of the set have one source, and so one key that everybody writes."""
@@ -199,8 +202,12 @@ class Workload:
     async def _call_now_and_then(self, name: str, rng: random.Random) -> None:
         way = rng.choice(WAYS)
         call_id = f"{name.replace(' ', '')}-{rng.getrandbits(48):012x}"
-        if not await self._call(name, way, call_id, DATA_CALL_TIMEOUT_S):
+        for _ in range(KEYED_TRIES_MAX if way == "keyed" else 1):
+            if await self._call(name, way, call_id, DATA_CALL_TIMEOUT_S):
+                break
             await asyncio.sleep(REFUSED_PAUSE_S)
+        if way == "keyed":
+            await self._call(name, way, call_id, DATA_CALL_TIMEOUT_S)
         await asyncio.sleep(rng.uniform(0, 2 * CALLER_PAUSE_S))
 
     async def _call(
@@ -229,6 +236,10 @@ class Workload:
             case "envelope" | "chain" | "direct":
                 target = {"envelope": "relay", "chain": "front", "direct": "ledger"}[way]
                 call = arena.call(target, "Ledger.Note", payload, timeout_s=timeout_s)
+                return (await arena.rpc.call(call)).payload
+            case "keyed":
+                call = arena.call("relay", "Ledger.Note", payload, timeout_s=timeout_s)
+                call.key = payload.decode()
                 return (await arena.rpc.call(call)).payload
             case "door":
                 return await self._through_the_door(payload, timeout_s)

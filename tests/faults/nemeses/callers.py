@@ -4,11 +4,27 @@ import asyncio
 from collections import Counter
 from typing import ClassVar
 
-from lattice import errors, limits
+from lattice import errors, limits, subjects
+from lattice.bus import Message
 from lattice.control.figures import FiguresClient
-from tests.faults.arena import LATTICE, MAILBOX_CALLS
+from lattice.wire import invocation
+from lattice.wire.invocation import Invocation, Reply
+from tests.faults.arena import COMMAND_TIMEOUT_S, LATTICE, MAILBOX_CALLS, PROBE
 from tests.faults.nemeses.nemesis import Nemesis
 from tests.faults.schedule import Window
+
+PROBES_MAX = 40
+"""Calls to a throttled actor that are let through within some seconds: the pauses double."""
+
+GONE_CALLS = 20
+HELD_MS = 20_000
+GONE_S_MAX = 2.0
+"""Within so long nothing of a call may be left whose caller went away."""
+
+LATE_S = 1.5
+SLOW_S = 0.5
+UNSTEADY_TIMEOUT_S = 1.0
+"""Of calls to a provider that is late by more than that, and slow by less."""
 
 FLOOD_CALLS = 600
 """At once, to an actor with one instance on one host, whose mailbox holds a sixth of them."""
@@ -163,3 +179,160 @@ class Flood(Nemesis):
         else:
             history.complete(operation, "ok")
             self._outcomes["ok"] += 1
+
+
+class TrappingActor(_Calling):
+    """An actor on one host that does nothing but trap: after some calls it is left alone."""
+
+    name = "actor that always traps"
+    lasts_s = (3.0, 5.0)
+    callers = 4
+    pause_s = 0.01
+
+    async def inject(self, window: Window) -> str:
+        self._host = self.arena.victim(window.draw)
+        await self.arena.scale("trapping", "traps", self.callers, self._host)
+        async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            while True:
+                try:
+                    await self.attack(0)
+                except errors.ActorTrapped:
+                    break
+                except errors.NotRunning:
+                    await asyncio.sleep(self.pause_s)
+        await super().inject(window)
+        return f"trapping on {self._host.name}"
+
+    async def attack(self, number: int) -> None:
+        await self._call("trapping")
+
+    def expected(self) -> frozenset[str]:
+        return frozenset({"actor_trapped", "overloaded"})
+
+    async def heal(self) -> None:
+        await super().heal()
+        self.expect(self.outcomes["overloaded"] > 0, "an actor that always traps was not throttled")
+        figures = await FiguresClient(self.arena.bus, LATTICE).host(self._host.id, "trapping")
+        self.arena.history.observe(
+            self._host.name,
+            "figure",
+            figure="times that an actor which always traps was executed",
+            value=sum(actor.failed for actor in figures.actors),
+            most=limits.THROTTLE_TRAPS + self.callers + PROBES_MAX,
+        )
+        await self.arena.scale("trapping", "traps", 0, self._host)
+
+
+class GoneCallers(Nemesis):
+    """Callers go away while actors and a provider work for them: all of that ends at once."""
+
+    name = "callers went away"
+    lasts_s = (2.0, 3.0)
+    bound_s = 2.0
+
+    async def inject(self, window: Window) -> str:
+        self._host = self.arena.victim(window.draw)
+        await self.arena.scale("deserted", "relay", GONE_CALLS, self._host)
+        await self.arena.put_link("deserted", "ledger")
+        await self.arena.until_answers("deserted")
+        payload = f"{HELD_MS} {PROBE}".encode()
+        calls = [
+            asyncio.create_task(
+                self.arena.rpc.call(
+                    self.arena.call("deserted", "Ledger.Hold", payload, timeout_s=HELD_MS / 1000)
+                ),
+                name="deserted call",
+            )
+            for _ in range(GONE_CALLS)
+        ]
+        running = await self._running_becomes(GONE_CALLS, within_s=COMMAND_TIMEOUT_S)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        self.expect(running == GONE_CALLS, f"of {GONE_CALLS} calls {running} ran")
+        left = await self._running_becomes(0, within_s=GONE_S_MAX)
+        self.expect(not left, f"{left} calls ran on after their callers went away")
+        return f"deserted on {self._host.name}"
+
+    async def heal(self) -> None:
+        await self.arena.scale("deserted", "relay", 0, self._host)
+
+    async def _running_becomes(self, wanted: int, *, within_s: float) -> int:
+        """Wait until so many calls run; returns how many do in the end."""
+        end = self.arena.history.elapsed_s() + within_s
+        while True:
+            figures = await FiguresClient(self.arena.bus, LATTICE).host(self._host.id, "deserted")
+            running = sum(actor.running for actor in figures.actors)
+            if running == wanted or self.arena.history.elapsed_s() > end:
+                return running
+            await asyncio.sleep(0.02)
+
+
+class UnsteadyProvider(_Calling):
+    """A provider answers twice, after the deadline, or just before it.
+
+    Every caller hears its own answer or that time ran out, and nothing waits on for the others.
+    """
+
+    name = "provider answers twice, late and slowly"
+    lasts_s = (3.0, 5.0)
+    callers = 6
+
+    async def inject(self, window: Window) -> str:
+        self._host = self.arena.victim(window.draw)
+        self._answers: set[asyncio.Task[None]] = set()
+        self._mixed_up = 0
+        self._subscription = await self.arena.bus.subscribe(
+            subjects.calls(LATTICE, "unsteady"),
+            self._on_call,
+            queue=subjects.queue_group(LATTICE, "unsteady"),
+        )
+        await self.arena.put_link("unsettled", "unsteady")
+        await self.arena.scale("unsettled", "relay", self.callers, self._host)
+        async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            while True:
+                try:
+                    await self.attack(0)
+                except errors.LatticeError:
+                    # Not started yet, or not linked.
+                    await asyncio.sleep(self.pause_s)
+                else:
+                    break
+        await super().inject(window)
+        return f"unsettled on {self._host.name}"
+
+    async def attack(self, number: int) -> None:
+        how = ("twice", "late", "slowly")[number % 3]
+        payload = f"{how} {number} {self.arena.history.elapsed_s()}".encode()
+        call = self.arena.call("unsettled", "Test.Run", payload, timeout_s=UNSTEADY_TIMEOUT_S)
+        self._mixed_up += (await self.arena.rpc.call(call)).payload != payload
+
+    def expected(self) -> frozenset[str]:
+        return frozenset({"ok", "deadline_exceeded", "actor_error"})
+
+    async def heal(self) -> None:
+        await super().heal()
+        await asyncio.gather(*self._answers)
+        await self._subscription.unsubscribe()
+        self.expect(not self._mixed_up, f"{self._mixed_up} callers got the answer of another call")
+        self.expect(
+            self.outcomes["ok"] > 0 and self.outcomes["deadline_exceeded"] > 0,
+            f"calls to it ended in {dict(self.outcomes)}",
+        )
+        figures = await FiguresClient(self.arena.bus, LATTICE).host(self._host.id, "unsettled")
+        running = sum(actor.running for actor in figures.actors)
+        self.expect(not running, f"{running} calls ran on after their deadline")
+        await self.arena.scale("unsettled", "relay", 0, self._host)
+
+    async def _on_call(self, message: Message) -> None:
+        call, _ = invocation.decode_request(message.data, source="", target="unsteady", now=0)
+        task = asyncio.create_task(self._answer(message.reply, call), name="unsteady answer")
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    async def _answer(self, reply: str, call: Invocation) -> None:
+        how, _, _ = call.payload.decode().partition(" ")
+        await asyncio.sleep({"late": LATE_S, "slowly": SLOW_S}.get(how, 0))
+        answer = invocation.encode_reply(call.id, Reply(call.payload))
+        for _ in range(2 if how == "twice" else 1):
+            await self.arena.bus.publish(reply, answer)

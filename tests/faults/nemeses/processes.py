@@ -8,8 +8,11 @@ from contextlib import suppress
 import psutil
 
 from lattice import errors, subjects
-from tests.faults.arena import LATTICE
+from lattice.control import diagnostics
+from lattice.wire.diagnostics import StallDiagnostics
+from tests.faults.arena import COMMAND_TIMEOUT_S, LATTICE
 from tests.faults.history import operations
+from tests.faults.host_program import block_the_loop
 from tests.faults.nemeses.nemesis import Nemesis
 from tests.faults.schedule import Window
 from tests.faults.servers import Server
@@ -96,6 +99,36 @@ class ClockJump(Nemesis):
 
     async def heal(self) -> None:
         self._host.signal(signal.SIGUSR1)
+
+
+class BlockedLoop(Nemesis):
+    """The event loop of one host is blocked for some seconds, as by a library that waits.
+
+    The host itself says so afterwards, with the stack of what blocked it.
+    """
+
+    name = "event loop blocked"
+    lasts_s = (4.0, 5.0)
+    bound_s = 6.0
+
+    async def inject(self, window: Window) -> str:
+        self._host = self.arena.victim(window.draw)
+        self._stalls_before = (await self._stalls()).count
+        self._host.signal(signal.SIGUSR2)
+        return self._host.name
+
+    async def heal(self) -> None:
+        seen = await self._stalls()
+        self.expect(
+            seen.count > self._stalls_before and block_the_loop.__name__ in seen.last_stack,
+            f"{self._host.name} says of what blocked it: {seen}",
+        )
+
+    async def _stalls(self) -> StallDiagnostics:
+        told = await diagnostics.of_host(
+            self.arena.bus, LATTICE, self._host.id, timeout_s=COMMAND_TIMEOUT_S
+        )
+        return told.stalls
 
 
 class KillProvider(Nemesis):
