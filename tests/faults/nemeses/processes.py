@@ -262,6 +262,8 @@ class LameDuck(Nemesis):
             call.outcome["code"]
             for call in operations(self.arena.history.entries, "call")
             if call.invoke.at_s >= self._began_s
+            # A key is claimed in a stream, whose leader may have to move as well.
+            and call.data["way"] != "keyed"
             and call.phase == "fail"
             and errors.BY_CODE[call.outcome["code"]].executed != "no"
         )
