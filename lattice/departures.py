@@ -7,8 +7,8 @@ nobody listens. Only then nobody can answer its calls either, and they are ``una
 
 So nothing is failed that might still be answered, whoever publishes such a notice: a copy that
 takes no more calls, but ends those it has, still says that it is there. While another copy lives,
-on this host or any other, calls to the one that is gone wait for their deadlines; so do those to a
-host that is killed, of which nobody tells.
+on this host or any other, calls to the one that is gone wait for their deadlines. Of the providers
+of a host that is killed the reconciler tells that leads; to an actor nobody can ask the question.
 """
 
 import asyncio
@@ -27,6 +27,12 @@ LOOK_S = 0.2
 LOOKS_MAX = 4
 """Questions until it is left open: NATS takes a moment to see that a process is gone, and gives the
 first ones to it."""
+
+
+class Deserted(errors.Unavailable):
+    """The target ended with the call in its hands; NATS itself is well."""
+
+    remedy = "see why it ended with: lattice get inventory, and lattice logs"
 
 
 class Departures:
@@ -76,7 +82,10 @@ class Departures:
             except errors.NotRunning:
                 count = self._bus.fail(
                     waiting,
-                    f"{target_id} ended while it was called, and no copy of it is left to answer",
+                    Deserted(
+                        f"{target_id} ended while it was called,"
+                        " and no copy of it is left to answer"
+                    ),
                 )
                 log.info("calls failed with their target", target=target_id, calls=count)
                 return

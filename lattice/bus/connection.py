@@ -423,12 +423,12 @@ class Bus:
             if asked.startswith(subject) and not answer.done()
         )
 
-    def fail(self, requests: Iterable[str], text: str) -> int:
-        """Have those of some requests that still wait be ``unavailable``; how many did."""
+    def fail(self, requests: Iterable[str], error: errors.LatticeError) -> int:
+        """Have those of some requests that still wait end in an error; how many did."""
         answers = [self._pending[token][0] for token in requests if token in self._pending]
         failed = [answer for answer in answers if not answer.done()]
         for answer in failed:
-            answer.set_exception(errors.Unavailable(text))
+            answer.set_exception(type(error).from_parts(error.text))
         return len(failed)
 
     async def request_many(

@@ -126,6 +126,7 @@ async def call(
             deadline=asyncio.get_running_loop().time() + timeout_s,
         )
         try:
+            await rpc.hear_departures()
             reply = await rpc.call(invocation)
         except errors.NotRunning as error:
             if error.at is not None:

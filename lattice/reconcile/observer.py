@@ -5,7 +5,8 @@ full from its host, so that an event that was lost, doubled or overtaken costs t
 Every host is asked again now and then without a reason.
 
 A host whose beats stop is asked as well, at once: NATS itself answers for a process that is gone,
-so a crash is known within two seconds, and a slow network is not taken for one.
+so a crash is known within two seconds, and a slow network is not taken for one. Whoever still waits
+for an answer of a provider there hears of it.
 """
 
 import asyncio
@@ -361,6 +362,16 @@ class Observer:
             log.info("a host is in another state", host=host.id, state=state)
             host.state = state
             self._changed()
+            if state == "dead":
+                self._tasks.spawn(
+                    self._tell_departures(self._provider_ids(host)), name=f"what {host.id} ran"
+                )
+
+    async def _tell_departures(self, providers: set[str]) -> None:
+        """Tell callers that copies are gone: their host can't, and they would wait for long."""
+        for provider_id in sorted(providers):
+            with suppress(errors.LatticeError):
+                await self._bus.publish(subjects.departure(self._lattice, provider_id))
 
     @staticmethod
     def _provider_ids(host: _Host) -> set[str]:

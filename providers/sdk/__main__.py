@@ -84,6 +84,7 @@ async def _run(provider: type[Provider], data: HostData) -> None:
         loop.add_signal_handler(number, runtime.shutdown_requested.set)
     try:
         await rpc.hear_cancellations(data.provider_key)
+        await rpc.hear_departures()
         await runtime.start()
         await runtime.shutdown_requested.wait()
         await runtime.aclose(drain_s=runtime.drain_s)

@@ -21,6 +21,7 @@ from host.supervise.restarts import RestartPolicy
 from lattice import errors, limits, subjects
 from lattice.wire import control
 from providers.sdk import runtime
+from tests.support import command_line
 from tests.support.children import arguments
 from tests.support.cluster import Cluster, LocalHost
 from tests.support.eventually import eventually
@@ -531,6 +532,49 @@ async def test_an_actor_hears_at_once_that_the_provider_it_called_is_gone(
     async with asyncio.timeout(20):
         with pytest.raises(errors.ActorError, match="no copy of it is left"):
             await cluster.call("relay", "Parrot.Die", timeout_s=60)
+
+
+async def test_a_provider_hears_at_once_that_the_one_it_called_is_gone(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    for provider in ("asks", "dies"):
+        await cluster.start_provider(provider, KINDS[1], on=alpha)
+    await cluster.link("tester", "asks")
+    await cluster.link("asks", "dies")
+    async with asyncio.timeout(20):
+        with pytest.raises(errors.Unavailable, match="no copy of it is left"):
+            await cluster.call("asks", "Parrot.Send", b"dies Parrot.Die", timeout_s=60)
+
+
+async def test_the_command_line_hears_at_once_that_the_provider_it_called_is_gone(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    await cluster.start_provider("bird", KINDS[1], on=alpha)
+    await cluster.link("cli", "bird")
+    outcome = await command_line.run(
+        *("call", "bird", "Parrot.Die", "--interface", "test:target", "--output", "json"),
+        environment={"LATTICE_NATS_URL": cluster.nats.url},
+    )
+    assert outcome.json["code"] == "unavailable", outcome
+    assert "no copy of it is left" in outcome.json["error"]
+    assert "lattice logs" in outcome.json["remedy"], "NATS is not what is wrong"
+
+
+async def test_callers_of_a_provider_hear_that_its_host_was_killed(
+    cluster: Cluster, alpha: LocalHost
+) -> None:
+    beta = await cluster.start_process(
+        "--no-reconcile", program=("-m", "tests.faults.host_program")
+    )
+    await cluster.start_provider("bird", KINDS[1], on=beta)
+    await cluster.link("tester", "bird")
+    call = asyncio.create_task(cluster.call("bird", "Parrot.Hold", timeout_s=60))
+    await eventually(lambda: cluster.bus.statistics().pending)
+    # Sent after it, so that the one before is there as well.
+    await cluster.call("bird", "Parrot.Tell")
+    await beta.kill()
+    async with asyncio.timeout(30):
+        assert isinstance(await outcome_of(call), errors.Unavailable)
 
 
 async def test_calls_to_a_provider_that_is_stopped_by_force_are_unavailable_at_once(

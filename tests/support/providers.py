@@ -14,6 +14,7 @@ class Parrot(Provider):
     """Repeats payloads; its config and its links say how it misbehaves."""
 
     def __init__(self) -> None:
+        self.context: Context
         self.config: Mapping[str, str] = {}
         self.links: dict[str, Link] = {}
         self.calls = 0
@@ -24,7 +25,7 @@ class Parrot(Provider):
         self.is_perch_taken = False
 
     async def start(self, context: Context, config: Mapping[str, str]) -> None:
-        self.config = config
+        self.context, self.config = context, config
         match config.get("start"):
             case "refuse":
                 raise errors.ProviderError("the parrot is pining for the fjords")
@@ -90,6 +91,10 @@ class Parrot(Provider):
                 # The whole event loop: nothing of this process answers any more.
                 time.sleep(3600)  # noqa: ASYNC251
                 return b""
+            case "Parrot.Send":
+                # Whom, and what to ask of it.
+                target, _, operation = call.payload.decode().partition(" ")
+                return await self.context.call(target, "test:target", operation, b"", timeout_s=60)
             case "Parrot.Die":
                 os._exit(4)
         raise errors.InvalidRequest(f"a parrot does not know {call.operation}")
