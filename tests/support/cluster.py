@@ -12,7 +12,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,9 +159,16 @@ class Cluster:
         return [await self._start_host(settings) for _ in range(count)]
 
     async def start_process(
-        self, *options: str, seed: str | None = None, program: Sequence[str] = ("-m", "host")
+        self,
+        *options: str,
+        seed: str | None = None,
+        program: Sequence[str] = ("-m", "host"),
+        settings: Mapping[str, str] | None = None,
     ) -> HostProcess:
-        """Start one host as a user does; it is killed at the end."""
+        """Start one host as a user does; it is killed at the end.
+
+        ``settings`` are environment variables.
+        """
         seed = seed or keys.new_host_seed()
         self._data_dir.mkdir(parents=True, exist_ok=True)
         log_file = self._data_dir / f"{uuid.uuid4().hex}.log"
@@ -171,6 +178,7 @@ class Cluster:
             "LATTICE_HOST_SEED": seed,
             "LATTICE_DATA_DIR": str(self._data_dir),
             "LATTICE_NATS_URL": self.nats.url,
+            **(settings or {}),
         }
         with log_file.open("ab") as output:
             process = await processes.spawn(
