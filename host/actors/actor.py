@@ -2,9 +2,11 @@
 
 A call runs at once while fewer than ``count`` instances do and the host has a place for one more
 (``slots.py``). Otherwise it waits in a bounded mailbox, in order; when that is full the caller
-hears ``overloaded`` at once and may try elsewhere. A place that becomes free is handed to the
-oldest waiting call of the actor whose turn it is, never thrown open, so that a newcomer can't
-overtake. An actor whose guests keep trapping is left alone for a while (``throttle.py``).
+hears ``overloaded`` at once and may try elsewhere. So does one whose turn would come too late by
+the pace of late: otherwise all that a flooded actor does would be for callers who are giving up. A
+place that becomes free is handed to the oldest waiting call of the actor whose turn it is, never
+thrown open, so that a newcomer can't overtake. An actor whose guests keep trapping is left alone
+for a while (``throttle.py``).
 """
 
 import asyncio
@@ -35,6 +37,13 @@ from lattice.aio.tasks import TaskGroup
 from lattice.wire.invocation import Invocation, Reply
 
 log = structlog.get_logger()
+
+WAIT_SHARE = 0.8
+"""Of the time that a call has left, what it may be expected to wait: the rest is for its execution,
+and for what the pace may be wrong by."""
+
+PACE_CALLS = 32
+"""Over about so many calls the pace of a mailbox is averaged."""
 
 UNWIND_S = 1.0
 """How long calls that were ended by force may take to unwind: many ticks of the engine."""
@@ -80,6 +89,8 @@ class Actor:
         "_mailbox",
         "_mailbox_calls",
         "_module",
+        "_moved_at",
+        "_pace_s",
         "_probe",
         "_reload",
         "_reload_after",
@@ -134,6 +145,9 @@ class Actor:
         self._mailbox_calls = mailbox_calls
         # Ordered, as a deque is, and what gives up in its middle is found at once.
         self._mailbox: OrderedDict[_Waiting, None] = OrderedDict()
+        self._pace_s = 0.0
+        """From one call that leaves the mailbox to the next, on average; 0 while it is unknown."""
+        self._moved_at = 0.0
         self._executions: set[Execution] | None = None
         """Those that did not end at once."""
         self._stopping = False
@@ -200,6 +214,8 @@ class Actor:
             invocation.deadline,
             perf_counter_ns(),
         )
+        if not self._mailbox:
+            self._moved_at = self._loop.time()
         self._mailbox[waiting] = None
         self._slots.wait(self._share, waiting.size)
         return self._run_in_turn(invocation, waiting)
@@ -207,12 +223,14 @@ class Actor:
     def resize(self, count: int) -> None:
         """Change how many instances may run; running ones are not touched."""
         self._count = count
+        self._pace_s = 0.0
         if not self._reloading:
             self._let_run(count)
 
     def replace(self, module: Code) -> None:
         """Serve further calls with another module; running ones end with theirs."""
         self._module = module
+        self._pace_s = 0.0
         self._renew_instances()
         if self.throttle.traps:
             # What the old one did is not held against the new one.
@@ -317,6 +335,7 @@ class Actor:
             log.warning("evicted code can't be loaded", actor=self.id, error=error.text)
         finally:
             self._reloading = False
+            self._moved_at = self._loop.time()
             # Replaced meanwhile, it has another module, and its calls run that.
             if failure is not None and not self._module.is_loaded:
                 reason = self._reload_failure = failure
@@ -345,6 +364,8 @@ class Actor:
                 full = _Full(
                     "bytes wait on this host", slots.waiting_bytes, slots.waiting_bytes_max
                 )
+            elif (late := self._late(invocation)) is not None:
+                full = late
             else:
                 return
         else:
@@ -366,6 +387,16 @@ class Actor:
                 "limit": full.limit,
             },
         )
+
+    def _late(self, invocation: Invocation) -> "_Full | None":
+        """How long a call would wait, if that is for too long; the next one is never late."""
+        wait_s = len(self._mailbox) * self._pace_s
+        if not wait_s:
+            return None
+        left_s = WAIT_SHARE * (invocation.deadline - self._loop.time())
+        if wait_s <= left_s:
+            return None
+        return _Full("ms that it may wait would pass", int(wait_s * 1_000), int(left_s * 1_000))
 
     def _admit_probe(self, invocation: Invocation) -> None:
         """Let a call to a throttled actor through if one may be tried.
@@ -538,6 +569,8 @@ class Actor:
             if waiting.turn.done():
                 continue
             if waiting.deadline > now:
+                self._pace_s += (now - self._moved_at - self._pace_s) / PACE_CALLS
+                self._moved_at = now
                 waiting.pin(self._module)
                 waiting.promised_bytes = self.tally.memory_bytes or self._module.memory_bytes_min
                 self._slots.promised_bytes += waiting.promised_bytes

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -470,7 +471,9 @@ async def test_calls_cancelled_and_answered_at_random_lose_no_slot(
     now = now_s()
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     for number in range(300):
-        scene.send(b"%d" % number, timeout_s=rng.choice([NEVER_S, SOON_S]))
+        with suppress(errors.Overloaded):
+            # By the pace of late its turn would come too late.
+            scene.send(b"%d" % number, timeout_s=rng.choice([NEVER_S, SOON_S]))
         await scene.begun()
         if rng.random() < 0.3:
             now += SOON_S / 5
@@ -492,6 +495,55 @@ async def test_calls_cancelled_and_answered_at_random_lose_no_slot(
     assert figures.completed + figures.failed == len(scene.tasks)
     ends = [None if task.cancelled() else type(task.exception()) for task in scene.tasks]
     assert {None, type(None), errors.Expired, errors.DeadlineExceeded} == set(ends)
+
+
+async def test_in_a_flood_those_that_are_served_are_served_in_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = await scene.start(count=1, mailbox_calls=1_000)
+    now = now_s()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    refused = 0
+    # Each takes a second, and ten come in one; they have a minute, and a thousand have room.
+    for number in range(4_000):
+        try:
+            scene.send(b"%d" % number, timeout_s=60)
+        except errors.Overloaded:
+            refused += 1
+        await scene.begun()
+        now += 0.1
+        if number % 10 == 0:
+            for future in list(scene.running.values()):
+                if not future.done():
+                    future.set_result(b"")
+            await scene.begun()
+    # Without it the mailbox would be full of calls that are at their end when their turn comes.
+    assert actor.statistics().completed > 0.8 * 400
+    assert refused > 0.8 * (4_000 - 400)
+
+
+async def test_the_next_call_is_never_too_late_and_a_new_count_starts_over(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = await scene.start(count=1, mailbox_calls=1_000)
+    now = now_s()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    for number in range(100):
+        scene.send(b"%d" % number, timeout_s=NEVER_S)
+    await scene.begun()
+    for number in range(99):
+        now += 10.0
+        scene.running[b"%d" % number].set_result(b"")
+        while b"%d" % (number + 1) not in scene.running:  # noqa: ASYNC110
+            # No timer would ever be due.
+            await asyncio.sleep(0)
+
+    scene.send(b"the next", timeout_s=5)
+    with pytest.raises(errors.Overloaded, match="ms that it may wait would pass"):
+        scene.send(b"the one after it", timeout_s=5)
+    scene.send(b"a patient one", timeout_s=60)
+    actor.resize(2)
+    scene.send(b"with a new count", timeout_s=5)
 
 
 async def test_a_call_waits_in_the_mailbox_when_the_host_is_full(scene: Scene) -> None:
