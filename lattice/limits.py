@@ -91,9 +91,8 @@ BACKLOG_BYTES = 64 * MIB
 """Their size; as ``MAILBOX_BYTES``."""
 
 BACKLOG_S = 1.0
-"""A target takes no more when its oldest such message is older, or the next would have to wait for
-longer by the pace of late: that is load that can't be carried, and would only be served when its
-caller has given up."""
+"""A target whose oldest such message is older takes no more: what waits longer than that is load
+that can't be carried, and would only be served when its caller has given up."""
 
 CALLS_PENDING_MAX = 100_000
 """Calls one process may have in flight: each holds a future and a timer."""

@@ -256,18 +256,19 @@ class Rpc:
             raise self._bug(error) from error
         return reply
 
-    def line(self, serve: Callable[[Message, float], Awaitable[None]]) -> Line[Message]:
+    def line(self, serve: Callable[[Message, float], Awaitable[float | None]]) -> Line[Message]:
         """A line of messages that are served in turn with those of all other lines."""
         return Line(self.turns, serve, now=self.arrivals.now)
 
     async def receive(
         self, message: Message, target_id: str, target: Target, arrived: float, tasks: TaskGroup
-    ) -> None:
+    ) -> float | None:
         """Serve one message from the call subject; what takes time goes on among ``tasks``.
 
-        The time since it arrived counts: what has expired by now is not executed.
+        The time since it arrived counts: what has expired by now is not executed. Gives the seconds
+        that the call had when it arrived; None for what is no call.
         """
-        call_id = ""
+        call_id, patience_s = "", None
         try:
             invocation, ref = wire.decode_request(
                 message.data,
@@ -275,19 +276,19 @@ class Rpc:
                 target=target_id,
                 now=arrived,
             )
-            call_id = invocation.id
+            call_id, patience_s = invocation.id, invocation.deadline - arrived
             self._check(invocation)
             if ref is not None:
                 fetched = self._fetch_then_run(target, invocation, ref)
                 self._wait(invocation, fetched, message, tasks)
-                return
+                return patience_s
             if invocation.key is not None:
                 self._wait(invocation, self._run(target, invocation), message, tasks)
-                return
+                return patience_s
             outcome = target.accept(invocation)
             if type(outcome) is not Reply:
                 self._wait(invocation, outcome, message, tasks)  # type: ignore[arg-type]
-                return
+                return patience_s
         except errors.LatticeError as error:
             await self._send(message, self._encode_error(call_id, error))
         except Exception as error:
@@ -298,6 +299,7 @@ class Rpc:
                 tasks.spawn(self._answer(message, call_id, outcome), name="large answer")
             else:
                 await self._answer(message, call_id, outcome)
+        return patience_s
 
     def refusal(self, error: errors.Overloaded) -> bytes:
         """An answer to calls that nobody looked at, so that it names no call."""
@@ -309,16 +311,21 @@ class Rpc:
 
     async def receive_plain(
         self, message: Message, target_id: str, target: Target, arrived: float, tasks: TaskGroup
-    ) -> None:
-        """Serve one message from the plain door: a payload in, a payload or error headers out."""
+    ) -> float | None:
+        """Serve one message from the plain door: a payload in, a payload or error headers out.
+
+        Gives the seconds that the call had, as ``receive``.
+        """
+        patience_s = None
         try:
+            patience_s = _timeout_s(message.headers or {})
             invocation = Invocation(
                 source=DOOR_SOURCE,
                 target=target_id,
                 interface="",
                 operation=subjects.operation_of(self._lattice, target_id, message.subject),
                 payload=message.data,
-                deadline=arrived + _timeout_s(message.headers or {}),
+                deadline=arrived + patience_s,
                 key=_key(message.headers or {}),
                 trace=(message.headers or {}).get("traceparent"),
             )
@@ -333,13 +340,14 @@ class Rpc:
                     self._wait_then_answer_plain(outcome, message),  # type: ignore[arg-type]
                     name="plain call",
                 )
-                return
+                return patience_s
         except errors.LatticeError as error:
             await self._send_plain_error(message, error)
         except Exception as error:
             await self._send_plain_error(message, self._bug(error))
         else:
             await self._answer_plain(message, outcome)
+        return patience_s
 
     async def refuse_plain(self, message: Message, error: errors.Overloaded) -> None:
         """Answer a message from the plain door that there is no room for."""
@@ -605,11 +613,13 @@ class Service:
             f"{self._target_id} gets more calls than this process can serve: {line.describe()}"
         )
 
-    async def _serve_call(self, message: Message, arrived: float) -> None:
-        await self._rpc.receive(message, self._target_id, self._target, arrived, self._in_hand())
+    async def _serve_call(self, message: Message, arrived: float) -> float | None:
+        return await self._rpc.receive(
+            message, self._target_id, self._target, arrived, self._in_hand()
+        )
 
-    async def _serve_plain(self, message: Message, arrived: float) -> None:
-        await self._rpc.receive_plain(
+    async def _serve_plain(self, message: Message, arrived: float) -> float | None:
+        return await self._rpc.receive_plain(
             message, self._target_id, self._target, arrived, self._in_hand()
         )
 

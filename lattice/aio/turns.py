@@ -5,14 +5,15 @@ right there it would hold the event loop for as long as all of it takes: no hear
 no other line. Here one pass of the loop does ``SLICE_S`` of it; what is left stands in *lines*,
 which take turns. An idle process does what comes in at once, and pays a look at the clock for it.
 
-A line takes what it can expect to do in time, going by how fast it moved of late. One that went by
-its number or its oldest item alone would fill in the first second of a flood with work for ten, and
-then spend all its time on items whose senders are just giving up.
+A line takes what it can expect to do in time, going by how fast it moved and how patient senders
+were of late. One that went by its number or its oldest item alone would fill in the first second of
+a flood with work for ten, and then spend its time on items whose senders are just giving up.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from math import inf
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -37,6 +38,9 @@ know it for sure would cost a pass of its own each time; to be wrong costs a sli
 PACE_ITEMS = 32
 """Over about so many items the pace of a line is averaged: the passes of the loop between slices
 are in it, and it has followed a change of what items cost before that matters."""
+
+WAIT_SHARE = 0.5
+"""Of the time that items have, what they may be expected to stand in line."""
 
 
 class Turns:
@@ -105,13 +109,14 @@ class Line(Generic[T]):
         "_items_max",
         "_moved_at",
         "_now",
+        "_patience_s",
         "_turns",
     )
 
     def __init__(
         self,
         turns: Turns,
-        do: Callable[[T, float], Awaitable[None]],
+        do: Callable[[T, float], Awaitable[float | None]],
         *,
         items_max: int = limits.BACKLOG_CALLS,
         bytes_max: int = limits.BACKLOG_BYTES,
@@ -120,7 +125,8 @@ class Line(Generic[T]):
     ) -> None:
         """``do`` gets an item and the time of its arrival on the clock ``now``.
 
-        It handles its own errors, and waits for nothing that takes time.
+        It gives the seconds that the item had from then on, if it could see that. It handles its
+        own errors, and waits for nothing that takes time.
         """
         self._turns = turns
         self._do = do
@@ -133,6 +139,8 @@ class Line(Generic[T]):
         self._item_s = 0.0
         """From one item to the next, on average, while something stands in it."""
         self._moved_at = 0.0
+        self._patience_s = inf
+        """How long items may take until they are done, on average; for ever until it is known."""
         self._busy = False
         self._emptied: asyncio.Event | None = None
 
@@ -164,7 +172,7 @@ class Line(Generic[T]):
         return bool(self._items) and (
             len(self._items) >= self._items_max
             or self._bytes + size > self._bytes_max
-            or self._wait_s >= self._age_s_max
+            or self._wait_s >= WAIT_SHARE * self._patience_s
             or self._age_s >= self._age_s_max
         )
 
@@ -172,8 +180,8 @@ class Line(Generic[T]):
         """How full it is, with the bounds."""
         return (
             f"{len(self._items)} of {self._items_max} wait to be looked at, with {self._bytes} of"
-            f" {self._bytes_max} bytes, the oldest for {self._age_s:.3f} of {self._age_s_max:g} s,"
-            f" and a newcomer would for {self._wait_s:.3f}"
+            f" {self._bytes_max} bytes, the oldest for {self._age_s:.3f} of {self._age_s_max:g} s;"
+            f" a newcomer would for {self._wait_s:.3f} of {WAIT_SHARE * self._patience_s:.3f} s"
         )
 
     @property
@@ -191,7 +199,7 @@ class Line(Generic[T]):
         self._bytes -= size
         self._busy = True
         try:
-            await self._do(item, arrived)
+            self._note_patience(await self._do(item, arrived))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -207,6 +215,14 @@ class Line(Generic[T]):
             self._moved_at = now
             if not self._items and self._emptied is not None:
                 self._emptied.set()
+
+    def _note_patience(self, patience_s: float | None) -> None:
+        if patience_s is None:
+            return
+        if self._patience_s == inf:
+            self._patience_s = patience_s
+        else:
+            self._patience_s += (patience_s - self._patience_s) / PACE_ITEMS
 
     async def wait_empty(self) -> None:
         """Return when everything that was taken has been done."""

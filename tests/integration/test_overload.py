@@ -89,10 +89,7 @@ async def test_a_flood_on_one_actor_holds_up_neither_another_nor_the_beat(
     await eventually(lambda: replies.codes.total() == FLOOD + 1, timeout_s=PATIENCE_S)
     assert answered_before < len(replies.order) / 2, "it waited for the flood"
     assert beats, "no beat from the beginning of the flood to its end"
-    # What can't be served within a second is not even lined up.
-    assert replies.codes.keys() <= {"work ok", "work overloaded", "echo ok"}
-    assert replies.codes["echo ok"] == 1
-    assert replies.codes["work ok"] > FLOOD / 10
+    assert replies.codes == {"work ok": FLOOD, "echo ok": 1}
 
 
 async def test_what_expires_before_it_is_looked_at_is_not_executed(cluster: Cluster) -> None:
