@@ -90,10 +90,6 @@ BACKLOG_CALLS = 10_000
 BACKLOG_BYTES = 64 * MIB
 """Their size; as ``MAILBOX_BYTES``."""
 
-BACKLOG_S = 1.0
-"""A target whose oldest such message is older takes no more: what waits longer than that is load
-that can't be carried, and would only be served when its caller has given up."""
-
 CALLS_PENDING_MAX = 100_000
 """Calls one process may have in flight: each holds a future and a timer."""
 

@@ -95,10 +95,9 @@ class Turns:
 
 
 class Line(Generic[T]):
-    """Items of one kind that wait to be done, in order; bounded by number, size and time."""
+    """Items of one kind that wait to be done, in order; bounded by number, size and patience."""
 
     __slots__ = (
-        "_age_s_max",
         "_busy",
         "_bytes",
         "_bytes_max",
@@ -120,7 +119,6 @@ class Line(Generic[T]):
         *,
         items_max: int = limits.BACKLOG_CALLS,
         bytes_max: int = limits.BACKLOG_BYTES,
-        age_s_max: float = limits.BACKLOG_S,
         now: Callable[[], float],
     ) -> None:
         """``do`` gets an item and the time of its arrival on the clock ``now``.
@@ -132,7 +130,6 @@ class Line(Generic[T]):
         self._do = do
         self._items_max = items_max
         self._bytes_max = bytes_max
-        self._age_s_max = age_s_max
         self._now = now
         self._items: deque[tuple[T, int, float]] = deque()
         self._bytes = 0
@@ -172,16 +169,15 @@ class Line(Generic[T]):
         return bool(self._items) and (
             len(self._items) >= self._items_max
             or self._bytes + size > self._bytes_max
-            or self._wait_s >= WAIT_SHARE * self._patience_s
-            or self._age_s >= self._age_s_max
+            or max(self._wait_s, self._age_s) >= WAIT_SHARE * self._patience_s
         )
 
     def describe(self) -> str:
         """How full it is, with the bounds."""
         return (
             f"{len(self._items)} of {self._items_max} wait to be looked at, with {self._bytes} of"
-            f" {self._bytes_max} bytes, the oldest for {self._age_s:.3f} of {self._age_s_max:g} s;"
-            f" a newcomer would for {self._wait_s:.3f} of {WAIT_SHARE * self._patience_s:.3f} s"
+            f" {self._bytes_max} bytes, the oldest for {self._age_s:.3f}, the next one would for"
+            f" {self._wait_s:.3f} of {WAIT_SHARE * self._patience_s:.3f} s"
         )
 
     @property

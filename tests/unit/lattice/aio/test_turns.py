@@ -97,24 +97,40 @@ async def test_the_time_in_line_is_told(work: Work) -> None:
     [
         ({"items_max": 2}, "2 of 2 wait"),
         ({"bytes_max": 25}, "20 of 25 bytes"),
-        ({"age_s_max": 0.5}, "0.500 of 0.5 s"),
     ],
-    ids=["by number", "by size", "by age"],
+    ids=["by number", "by size"],
 )
 async def test_a_full_line_takes_no_more(work: Work, bounds: dict[str, float], told: str) -> None:
     line = work.line(**bounds)
     await work.take(line, "at once", 10)
     assert await work.take(line, "waits", 10)
     assert await work.take(line, "waits too", 10)
-    work.now = 0.5
     assert not await work.take(line, "too much", 10)
     assert told in line.describe()
     await line.wait_empty()
     assert work.done == ["at once", "waits", "waits too"]
 
 
+async def test_a_line_whose_oldest_item_waits_for_half_of_its_time_takes_no_more(
+    work: Work,
+) -> None:
+    line = work.line()
+    work.patience_s = 1.0
+    for item in ("at once", "tells how patient items are"):
+        await work.take(line, item)
+    await line.wait_empty()
+    await work.take(line, "at once")
+    await work.take(line, "waits")
+    work.now = 0.49
+    assert await work.take(line, "waits too")
+    work.now = 0.5
+    assert not await work.take(line, "too late")
+    assert "the oldest for 0.500, the next one would for 0.000 of 0.500 s" in line.describe()
+    await line.wait_empty()
+
+
 async def test_in_a_flood_nothing_waits_for_longer_than_half_of_its_time(work: Work) -> None:
-    line = work.line(age_s_max=10.0)
+    line = work.line()
     work.patience_s = 1.0
     taken = offered = 0
     while work.now < 5.0:
