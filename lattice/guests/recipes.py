@@ -171,7 +171,11 @@ def _rust(project: Project, target: RustTarget) -> Sequence[Step]:
     build = Step(
         says="compiling Rust",
         tool=tools.CARGO,
-        arguments=("build", "--release", "--quiet", "--target", target.name),
+        arguments=(
+            *("build", "--release", "--quiet", "--target", target.name),
+            # Wherever the user has cargo leave things otherwise.
+            *("--target-dir", "target"),
+        ),
         environment=environment,
         product=project.folder / "target" / target.name / "release" / f"{crate}.wasm",
     )

@@ -90,7 +90,7 @@ NODE = Tool(
 CARGO = Tool(
     name="cargo",
     program="cargo",
-    own_min=(1, 82),
+    own_min=(1, 85),
     companions=("rustc",),
     remedy="get Rust from https://rustup.rs, then: rustup target add wasm32-wasip2",
 )

@@ -90,7 +90,7 @@ async def test_rust_that_is_too_old_says_so(toolbox: Toolbox, path: Path) -> Non
     program(path, "cargo", "cargo 1.60.0")
     program(path, "rustc")
 
-    with pytest.raises(errors.NotFound, match=r"older than 1\.82"):
+    with pytest.raises(errors.NotFound, match=r"older than 1\.85"):
         await toolbox.find(CARGO)
 
 
