@@ -133,6 +133,10 @@ WIT_TYPES_MAX = 100_000
 RESOURCES_PER_CALL_MAX = 10_000
 """Resources of the host that one call of a component may hold at a time."""
 
+OUTGOING_REQUESTS_PER_CALL_MAX = 100
+"""HTTP requests that one call of a component may have under way at a time: each is a call of its
+own."""
+
 PROVIDER_BYTES_MAX = 256 * MIB
 """Largest provider accepted: an archive holds one program for each kind of machine."""
 

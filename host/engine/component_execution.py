@@ -95,7 +95,7 @@ class ComponentExecution(Execution):
     def _make_guest(
         self, operation: bytes, payload: bytes, call_limits: CallLimits, world: World
     ) -> ComponentGuest:
-        return ComponentGuest(operation, payload, call_limits, world)
+        return ComponentGuest(operation, payload, call_limits, world, tasks=self._engine.tasks)
 
     def _refusal(self) -> errors.LatticeError | None:
         if (refusal := super()._refusal()) is not None:
@@ -183,6 +183,11 @@ class ComponentExecution(Execution):
             0 if signature.lift_result is None else 1,
             base + _ERROR,
         )
+
+    def _end(self, error: errors.LatticeError | None) -> None:
+        for task in list(self._guest.under_way):
+            task.cancel()
+        super()._end(error)
 
     def _rest(self, instance: Instance) -> None:
         self._free_values()

@@ -5,9 +5,10 @@ worker thread, so it only copies and returns. One that has to wait gives a ``Lat
 waits for it on the event loop's thread once the guest is suspended.
 """
 
+import asyncio
 import ctypes
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from host.engine.ffi import STRLEN, Address, offset
 from host.engine.guest import CallLimits, Guest, GuestFault, HostCalls, running
 from host.engine.values import Signature
 from lattice import errors, limits
+from lattice.aio.tasks import TaskGroup
 
 _COMPLETED = offset("completed")
 
@@ -70,6 +72,15 @@ class Lasting:
     __slots__ = ()
 
 
+class Abandonable:
+    """A resource that something waits for beside the guest, and that hears when it is dropped."""
+
+    __slots__ = ()
+
+    def abandon(self) -> None:
+        """The guest has dropped it; called on whatever thread that runs on."""
+
+
 _numbers = itertools.count(1)
 """Of resources. One row for all calls: an instance that is kept for another has some already."""
 
@@ -83,11 +94,20 @@ class ComponentGuest(Guest):
         "memory_bytes_min",
         "resources",
         "signature",
+        "tasks",
+        "under_way",
     )
 
     def __init__(
-        self, operation: bytes, payload: bytes, limits: CallLimits, world: World = NOTHING
+        self,
+        operation: bytes,
+        payload: bytes,
+        limits: CallLimits,
+        world: World = NOTHING,
+        *,
+        tasks: TaskGroup,
     ) -> None:
+        """``tasks`` is where what it begins beside itself runs."""
         super().__init__(operation, payload, limits, world)
         self.memory_bytes_min = 0
         """What the instance started with, once it is there."""
@@ -99,6 +119,9 @@ class ComponentGuest(Guest):
         """What an HTTP handler has set for its response."""
         self.link_names: dict[str, str] = {}
         """Names of links that the guest has chosen, by interface without version."""
+        self.tasks = tasks
+        self.under_way: set[asyncio.Task[None]] = set()
+        """What goes on beside it for its sake, and ends with its call."""
 
     def memory_size(self) -> int:
         """Bytes that the instance has at least: the C API does not tell what it has now."""
@@ -119,6 +142,13 @@ class ComponentGuest(Guest):
         number = next(_numbers) % 2**32
         self.resources[number] = resource
         return wit.Own(number, RESOURCES[kind])
+
+    def begin(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Begin something that goes on beside the guest, until its call ends."""
+        task = self.tasks.spawn(work, name=name)
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+        return task
 
     def lasting(self) -> dict[int, Any]:
         """What of its resources stays with an instance that is kept."""
@@ -254,7 +284,9 @@ def absent(name: str) -> Any:
 def _drop(_env: Address, _context: Address, number: int) -> None:
     guest = running.guest
     if isinstance(guest, ComponentGuest):
-        guest.resources.pop(number, None)
+        resource = guest.resources.pop(number, None)
+        if isinstance(resource, Abandonable):
+            resource.abandon()
 
 
 DROP = ffi.Destructor(_drop)

@@ -49,6 +49,7 @@ from host.engine.guest import Done, Work
 from host.engine.module import TABLE_ELEMENTS_MAX, Module, NativeModule
 from host.engine.reuse import IdleInstances, Instance, Instances, ReusePolicy
 from lattice import errors, limits
+from lattice.aio.tasks import TaskGroup
 
 if TYPE_CHECKING:
     from host.engine.execution import Execution
@@ -242,6 +243,8 @@ class Engine:
         self.polling = False
         """Whether the loop's thread is inside a guest: what the ticker looks at."""
         self.parked = False
+        self.tasks = TaskGroup("beside guests")
+        """What guests began beside themselves; each task ends with its call."""
         self.suspended: set[Execution] = set()
         """Calls that were not over after their first slice."""
         self.waiting: collections.deque[None] = collections.deque()

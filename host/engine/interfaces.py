@@ -1,12 +1,17 @@
 """What a component can import from the host itself, and the exports called in their own way."""
 
-from host.engine import wasi_config, wasi_keyvalue, wasip2, wasip2_http
+from host.engine import wasi_config, wasi_keyvalue, wasip2, wasip2_http, wasip2_http_outgoing
 from host.engine.component import Entry, Functions
 
+_FAMILIES = (wasip2, wasip2_http, wasip2_http_outgoing, wasi_keyvalue, wasi_config)
+
 FUNCTIONS: Functions = {
-    interface: functions
-    for family in (wasip2, wasip2_http, wasi_keyvalue, wasi_config)
-    for interface, functions in family.TABLE.functions.items()
+    interface: {
+        name: function
+        for family in _FAMILIES
+        for name, function in family.TABLE.functions.get(interface, {}).items()
+    }
+    for interface in sorted({name for family in _FAMILIES for name in family.TABLE.functions})
 }
 """By interface without version, then by name."""
 

@@ -11,6 +11,8 @@ up to ``CHUNK_BYTES``, as WASI allows; where it must have all, it traps.
 import asyncio
 import os
 import time
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
 from host.engine import wasi
@@ -48,8 +50,17 @@ def err(value: Any = None) -> dict[str, Any]:
 CLOSED = err({"closed": None})
 
 
-class Pollable(Lasting):
-    """Something to wait for: ready at a time of the monotonic clock, 0 for always."""
+class Pollable:
+    """Something to wait for."""
+
+    __slots__ = ()
+
+    def is_ready(self) -> bool:
+        raise NotImplementedError
+
+
+class Timer(Pollable, Lasting):
+    """Ready at a time of the monotonic clock; 0 for always."""
 
     __slots__ = ("due_ns",)
 
@@ -58,6 +69,42 @@ class Pollable(Lasting):
 
     def is_ready(self) -> bool:
         return self.due_ns <= time.monotonic_ns()
+
+
+class Condition:
+    """What may become true while the guest waits for it.
+
+    Guests look at it from whatever thread they run on; it is prepared, waited for and woken on the
+    event loop's.
+    """
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        self.waiting: set[asyncio.Event] = set()
+
+    def is_true(self) -> bool:
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Begin what makes it true, if it has to be asked for; safe to call again."""
+
+    def wake(self) -> None:
+        """Have those who wait look again."""
+        for each in self.waiting:
+            each.set()
+
+
+class Readiness(Pollable):
+    """Ready while a condition is true."""
+
+    __slots__ = ("condition",)
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+
+    def is_ready(self) -> bool:
+        return self.condition.is_true()
 
 
 class InputStream:
@@ -128,9 +175,17 @@ def get(guest: ComponentGuest, number: int, kind: type[T]) -> T:
 POLL = "wasi:io/poll"
 
 
-@function(POLL, "[method]pollable.ready")
-def _ready(guest: ComponentGuest, pollable: int) -> bool:
-    return get(guest, pollable, Pollable).is_ready()
+@function(POLL, "[method]pollable.ready", suspends=True)
+def _ready(guest: ComponentGuest, pollable: int) -> bool | Later:
+    what = get(guest, pollable, Pollable)
+    if what.is_ready() or not isinstance(what, Readiness):
+        return what.is_ready()
+    return Later(lambda _host: _prepared(what.condition), lambda _done: what.is_ready())
+
+
+def _prepared(condition: Condition) -> bytes:
+    condition.prepare()
+    return b""
 
 
 @function(POLL, "[method]pollable.block", suspends=True)
@@ -138,7 +193,7 @@ def _block(guest: ComponentGuest, pollable: int) -> Later | None:
     what = get(guest, pollable, Pollable)
     if what.is_ready():
         return None
-    return Later(lambda _host: _sleep_until([what]), lambda _slept: None)
+    return Later(lambda _host: until_ready([what]), lambda _done: None)
 
 
 @function(POLL, "poll", suspends=True)
@@ -152,17 +207,56 @@ def _poll(guest: ComponentGuest, pollables: list[int]) -> Any:
     if those_ready := [index for index, what in enumerate(whats) if what.is_ready()]:
         return those_ready
 
-    def those_due(_slept: None) -> list[int]:
-        # Of what was slept for: the clock of the loop may be a little ahead of the guest's.
-        due_ns = max(min(what.due_ns for what in whats), time.monotonic_ns())
-        return [index for index, what in enumerate(whats) if what.due_ns <= due_ns]
+    def those_due(_done: None) -> list[int]:
+        if those_ready := [index for index, what in enumerate(whats) if what.is_ready()]:
+            return those_ready
+        # The clock of the loop, by which was slept, may be a little ahead of the guest's.
+        due_ns = min(what.due_ns for what in whats if isinstance(what, Timer))
+        return [
+            index
+            for index, what in enumerate(whats)
+            if isinstance(what, Timer) and what.due_ns <= due_ns
+        ]
 
-    return Later(lambda _host: _sleep_until(whats), those_due)
+    return Later(lambda _host: until_ready(whats), those_due)
 
 
-async def _sleep_until(pollables: list[Pollable]) -> None:
-    due_ns = min(each.due_ns for each in pollables)
-    await asyncio.sleep(min(max(0.0, (due_ns - time.monotonic_ns()) / 1e9), SLEEP_S_MAX))
+async def until_ready(pollables: Sequence[Pollable]) -> None:
+    """Return when one of them is ready."""
+    due_ns = min((each.due_ns for each in pollables if isinstance(each, Timer)), default=None)
+    if conditions := {each.condition for each in pollables if isinstance(each, Readiness)}:
+        await _until_true(conditions, due_ns)
+    elif due_ns is not None:
+        await asyncio.sleep(_seconds_to(due_ns))
+
+
+async def until_true(condition: Condition) -> None:
+    """Return when it is true."""
+    await _until_true({condition}, None)
+
+
+async def _until_true(conditions: AbstractSet[Condition], due_ns: int | None) -> None:
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    for each in conditions:
+        each.prepare()
+        each.waiting.add(woken)
+    timer = None if due_ns is None else loop.call_later(_seconds_to(due_ns), woken.set)
+    try:
+        while not any(each.is_true() for each in conditions):
+            await woken.wait()
+            if timer is not None and timer.when() <= loop.time():
+                return
+            woken.clear()
+    finally:
+        for each in conditions:
+            each.waiting.discard(woken)
+        if timer is not None:
+            timer.cancel()
+
+
+def _seconds_to(due_ns: int) -> float:
+    return min(max(0.0, (due_ns - time.monotonic_ns()) / 1e9), SLEEP_S_MAX)
 
 
 ERROR = "wasi:io/error"
@@ -191,7 +285,7 @@ def _skip(guest: ComponentGuest, stream: int, size: int) -> Any:
 
 @function(STREAMS, f"{_INPUT}subscribe", f"{_OUTPUT}subscribe")
 def _subscribe(guest: ComponentGuest, _stream: int) -> Any:
-    return guest.own("pollable", Pollable())
+    return guest.own("pollable", Timer())
 
 
 @function(STREAMS, f"{_OUTPUT}check-write")
@@ -257,12 +351,12 @@ def _resolution(_guest: ComponentGuest) -> int:
 
 @function(MONOTONIC, "subscribe-instant")
 def _subscribe_instant(guest: ComponentGuest, due_ns: int) -> Any:
-    return guest.own("pollable", Pollable(due_ns))
+    return guest.own("pollable", Timer(due_ns))
 
 
 @function(MONOTONIC, "subscribe-duration")
 def _subscribe_duration(guest: ComponentGuest, duration_ns: int) -> Any:
-    return guest.own("pollable", Pollable(time.monotonic_ns() + duration_ns))
+    return guest.own("pollable", Timer(time.monotonic_ns() + duration_ns))
 
 
 WALL = "wasi:clocks/wall-clock"

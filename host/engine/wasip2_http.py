@@ -5,18 +5,20 @@ A handler is given resources and gives one; a call between hosts carries what th
 ready; what the guest writes is collected, up to the limit of a response, and sent when it returns.
 """
 
+import asyncio
 import re
 from typing import Any
 
 from host.engine import wit
 from host.engine.component import Entry
-from host.engine.component_guest import ComponentGuest, Table
+from host.engine.component_guest import Abandonable, ComponentGuest, Table
 from host.engine.guest import GuestFault
 from host.engine.wasip2 import (
     CHUNK_BYTES,
+    Condition,
     InputStream,
     OutputStream,
-    Pollable,
+    Timer,
     err,
     get,
     ok,
@@ -97,18 +99,52 @@ class FutureTrailers:
         self.is_taken = False
 
 
-class OutgoingBody(OutputStream):
-    """What a guest writes to its response, and the stream it writes through."""
+class OutgoingBody(Condition, Abandonable):
+    """What a guest writes to a response or a request.
 
-    __slots__ = ("content", "is_finished", "is_streamed", "length", "trailers")
+    As a condition: nothing more comes, be it that it was finished or dropped.
+    """
 
-    def __init__(self, length: int | None) -> None:
+    __slots__ = (
+        "content",
+        "is_dropped",
+        "is_finished",
+        "is_request",
+        "is_streamed",
+        "length",
+        "loop",
+        "size_max",
+        "trailers",
+    )
+
+    def __init__(self, length: int | None, size_max: int, *, is_request: bool = False) -> None:
+        super().__init__()
         self.content = bytearray()
         self.length = length
         """What content-length promises."""
+        self.size_max = size_max
+        self.is_request = is_request
         self.trailers: http.Headers = []
         self.is_streamed = False
         self.is_finished = False
+        self.is_dropped = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """That of those who wait for its end, once somebody does."""
+
+    def is_true(self) -> bool:
+        return self.is_finished or self.is_dropped
+
+    def prepare(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def abandon(self) -> None:
+        self.is_dropped = True
+        self.tell()
+
+    def tell(self) -> None:
+        """Have those who wait look, from whatever thread the guest runs on."""
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(self.wake)
 
     def room(self) -> int | None:
         return None if self.is_finished else CHUNK_BYTES
@@ -119,10 +155,29 @@ class OutgoingBody(OutputStream):
             raise GuestFault(
                 f"it writes {size} bytes of body, and its content-length is {self.length}"
             )
-        if size > guest.limits.response_bytes:
+        if size > self.size_max:
+            if self.is_request:
+                raise GuestFault(
+                    f"the request's body of {size} bytes is over the limit of {self.size_max}"
+                )
             guest.oversize = size
             raise GuestFault("the response is too large")
         self.content += content
+
+
+class BodyStream(OutputStream):
+    """What a guest writes to a body through."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: OutgoingBody) -> None:
+        self._body = body
+
+    def room(self) -> int | None:
+        return self._body.room()
+
+    def write(self, guest: ComponentGuest, content: bytes) -> None:
+        self._body.write(guest, content)
 
 
 class OutgoingResponse:
@@ -138,6 +193,13 @@ class ResponseOutparam:
     """Where a handler says once what its response is."""
 
     __slots__ = ()
+
+
+def declared_length(headers: Fields) -> int | None:
+    """What content-length promises, if it is a number."""
+    declared = headers.values("content-length")
+    is_number = bool(declared) and declared[0].isdigit() and len(declared[0]) < 20
+    return int(declared[0]) if is_number else None
 
 
 def _check_field(name: str, values: list[bytes]) -> str | None:
@@ -277,7 +339,7 @@ def _body_finish(guest: ComponentGuest, number: int) -> wit.Own:
 
 @function(TYPES, "[method]future-trailers.subscribe")
 def _trailers_subscribe(guest: ComponentGuest, _number: int) -> wit.Own:
-    return guest.own("pollable", Pollable())
+    return guest.own("pollable", Timer())
 
 
 @function(TYPES, "[method]future-trailers.get")
@@ -319,9 +381,7 @@ def _response_body(guest: ComponentGuest, number: int) -> Any:
     response = get(guest, number, OutgoingResponse)
     if response.body is not None:
         return err()
-    declared = response.headers.values("content-length")
-    is_number = bool(declared) and declared[0].isdigit() and len(declared[0]) < 20
-    response.body = OutgoingBody(int(declared[0]) if is_number else None)
+    response.body = OutgoingBody(declared_length(response.headers), guest.limits.response_bytes)
     return ok(guest.own("outgoing-body", response.body))
 
 
@@ -331,7 +391,7 @@ def _body_write(guest: ComponentGuest, number: int) -> Any:
     if body.is_streamed:
         return err()
     body.is_streamed = True
-    return ok(guest.own("output-stream", body))
+    return ok(guest.own("output-stream", BodyStream(body)))
 
 
 @function(TYPES, "[static]outgoing-body.finish")
@@ -340,8 +400,11 @@ def _outgoing_finish(guest: ComponentGuest, number: int, trailers: int | None) -
     if trailers is not None:
         body.trailers = guest.take(trailers).entries
     if body.length is not None and len(body.content) != body.length:
-        return err({"HTTP-response-body-size": len(body.content)})
+        body.abandon()
+        kind = "request" if body.is_request else "response"
+        return err({f"HTTP-{kind}-body-size": len(body.content)})
     body.is_finished = True
+    body.tell()
     return ok()
 
 

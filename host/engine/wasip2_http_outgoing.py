@@ -1,0 +1,390 @@
+"""``wasi:http/outgoing-handler``: the guest's requests, which are calls along its link.
+
+Such a call goes on beside the guest, which may have several under way and poll for all of them. It
+is sent when the guest has finished the request's body, ends with the guest's own call, and is
+cancelled when the guest drops the future that stands for it. What goes wrong on the way is an error
+code; where the interface has no words for it, the actor's log says more.
+"""
+
+import asyncio
+import inspect
+import re
+from typing import Any
+
+from host.engine import wit
+from host.engine.component_guest import Abandonable, ComponentGuest, Later, Table
+from host.engine.guest import HostCalls
+from host.engine.wasip2 import Condition, Readiness, err, get, ok, until_true
+from host.engine.wasip2_http import (
+    METHODS,
+    TYPES,
+    Fields,
+    IncomingBody,
+    OutgoingBody,
+    declared_length,
+)
+from lattice import errors, limits
+from lattice.wire import http
+
+TABLE = Table()
+function = TABLE.put
+
+HANDLER = http.OUTGOING_INTERFACE
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PATH = re.compile(r"[\x21-\x7e\x80-\U0010ffff]*")
+_AUTHORITY = re.compile(r"[\x21-\x7e]+")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+_TEXT, _U8, _U16, _U32, _U64 = (
+    wit.Option(wit.Primitive(name)) for name in ("string", "u8", "u16", "u32", "u64")
+)
+_FIELD_SIZE = wit.Record((("field-name", _TEXT), ("field-size", _U32)))
+
+ERROR_CODE = wit.Variant(
+    (
+        ("DNS-timeout", None),
+        ("DNS-error", wit.Record((("rcode", _TEXT), ("info-code", _U16)))),
+        ("destination-not-found", None),
+        ("destination-unavailable", None),
+        ("destination-IP-prohibited", None),
+        ("destination-IP-unroutable", None),
+        ("connection-refused", None),
+        ("connection-terminated", None),
+        ("connection-timeout", None),
+        ("connection-read-timeout", None),
+        ("connection-write-timeout", None),
+        ("connection-limit-reached", None),
+        ("TLS-protocol-error", None),
+        ("TLS-certificate-error", None),
+        ("TLS-alert-received", wit.Record((("alert-id", _U8), ("alert-message", _TEXT)))),
+        ("HTTP-request-denied", None),
+        ("HTTP-request-length-required", None),
+        ("HTTP-request-body-size", _U64),
+        ("HTTP-request-method-invalid", None),
+        ("HTTP-request-URI-invalid", None),
+        ("HTTP-request-URI-too-long", None),
+        ("HTTP-request-header-section-size", _U32),
+        ("HTTP-request-header-size", wit.Option(_FIELD_SIZE)),
+        ("HTTP-request-trailer-section-size", _U32),
+        ("HTTP-request-trailer-size", _FIELD_SIZE),
+        ("HTTP-response-incomplete", None),
+        ("HTTP-response-header-section-size", _U32),
+        ("HTTP-response-header-size", _FIELD_SIZE),
+        ("HTTP-response-body-size", _U64),
+        ("HTTP-response-trailer-section-size", _U32),
+        ("HTTP-response-trailer-size", _FIELD_SIZE),
+        ("HTTP-response-transfer-coding", _TEXT),
+        ("HTTP-response-content-coding", _TEXT),
+        ("HTTP-response-timeout", None),
+        ("HTTP-upgrade-failed", None),
+        ("HTTP-protocol-error", None),
+        ("loop-detected", None),
+        ("configuration-error", None),
+        ("internal-error", _TEXT),
+    )
+)
+"""``wasi:http/types.error-code``."""
+
+_check_error_code = wit.checker(ERROR_CODE)
+
+
+class OutgoingRequest:
+    __slots__ = ("authority", "body", "headers", "method", "path", "scheme")
+
+    def __init__(self, headers: Fields) -> None:
+        self.method: dict[str, str | None] = {"get": None}
+        self.path: str | None = None
+        self.scheme: dict[str, str | None] | None = None
+        self.authority: str | None = None
+        self.headers = headers
+        self.body: OutgoingBody | None = None
+
+    def sent(self) -> http.Request:
+        """As it goes over the link, its body being complete."""
+        ((method, other_method),) = self.method.items()
+        scheme = None
+        if self.scheme is not None:
+            ((name, other_scheme),) = self.scheme.items()
+            scheme = other_scheme or name.lower()
+        return http.Request(
+            method=other_method or method.upper(),
+            path=self.path,
+            scheme=scheme,
+            authority=self.authority,
+            headers=self.headers.entries,
+            body=b"" if self.body is None else bytes(self.body.content),
+            trailers=[] if self.body is None else self.body.trailers,
+        )
+
+
+class RequestOptions:
+    __slots__ = ("durations_ns",)
+
+    def __init__(self) -> None:
+        self.durations_ns: dict[str, int | None] = {}
+
+    def duration_s(self, name: str) -> float | None:
+        duration_ns = self.durations_ns.get(name)
+        return None if duration_ns is None else duration_ns / 1e9
+
+    def sent(self) -> http.Options:
+        return http.Options(
+            connect_timeout_s=self.duration_s("connect-timeout"),
+            first_byte_timeout_s=self.duration_s("first-byte-timeout"),
+            between_bytes_timeout_s=self.duration_s("between-bytes-timeout"),
+        )
+
+
+class IncomingResponse:
+    __slots__ = ("is_consumed", "response")
+
+    def __init__(self, response: http.Response) -> None:
+        self.response = response
+        self.is_consumed = False
+
+
+class FutureIncomingResponse(Condition, Abandonable):
+    """A request under way, and then what came of it."""
+
+    __slots__ = ("is_taken", "outcome", "task")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcome: http.Response | http.ErrorCode | None = None
+        self.is_taken = False
+        self.task: asyncio.Task[None] | None = None
+
+    def is_true(self) -> bool:
+        return self.outcome is not None
+
+    def settle(self, outcome: http.Response | http.ErrorCode) -> None:
+        self.outcome = outcome
+        self.wake()
+
+    def abandon(self) -> None:
+        if (task := self.task) is not None and not task.done():
+            # From whatever thread the guest runs on.
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+async def send(
+    host: HostCalls, link_name: str, outgoing: OutgoingRequest, options: http.Options
+) -> http.Response | http.ErrorCode:
+    """Send a request when its body is complete; gives what came of it."""
+    try:
+        if (body := outgoing.body) is not None:
+            await until_true(body)
+            if not body.is_finished:
+                return {"internal-error": "the request's body was dropped before it was finished"}
+        payload = http.pack_outgoing_request(outgoing.sent(), options)
+        answer = host.call(link_name, HANDLER, http.OUTGOING_OPERATION, payload)
+        return _outcome(await answer if inspect.isawaitable(answer) else answer)
+    except errors.LatticeError as error:
+        code = error_code(error)
+        if "internal-error" not in code:
+            host.log("warning", f"an HTTP request failed: {error.code}: {error.text}")
+        return code
+
+
+def _outcome(answer: bytes) -> http.Response | http.ErrorCode:
+    """Decode the answer of whoever is linked, and hold it against the interface."""
+    try:
+        outcome = http.unpack_outcome(answer)
+        if isinstance(outcome, dict):
+            _check_error_code(outcome, "error-code", wit.Budget())
+    except errors.LatticeError as error:
+        return _internal(f"the answer to a request is none: {error.text}")
+    return outcome
+
+
+def error_code(error: errors.LatticeError) -> http.ErrorCode:
+    """What the lattice says, in the words of ``wasi:http``."""
+    match error:
+        case errors.Denied():
+            return {"HTTP-request-denied": None}
+        case errors.DeadlineExceeded() | errors.Expired():
+            return {"HTTP-response-timeout": None}
+        case errors.PayloadTooLarge():
+            return {"HTTP-request-body-size": None}
+        case errors.Overloaded():
+            return {"connection-limit-reached": None}
+        case errors.NotRunning() | errors.Draining() | errors.Unavailable():
+            return {"destination-unavailable": None}
+        case errors.HopLimit():
+            return {"loop-detected": None}
+        case errors.NoLink():
+            return _internal(f"{error.code}: {error.text} --interface outgoing-handler")
+        case _:
+            return _internal(f"{error.code}: {error.text}")
+
+
+def _internal(text: str) -> http.ErrorCode:
+    return {"internal-error": text[: limits.ERROR_TEXT_CHARS]}
+
+
+REQUEST = "[method]outgoing-request."
+
+
+@function(TYPES, "[constructor]outgoing-request")
+def _request(guest: ComponentGuest, headers: int) -> wit.Own:
+    fields = guest.take(headers)
+    fields.is_mutable = False
+    return guest.own("outgoing-request", OutgoingRequest(fields))
+
+
+@function(TYPES, f"{REQUEST}method")
+def _method(guest: ComponentGuest, number: int) -> dict[str, str | None]:
+    return get(guest, number, OutgoingRequest).method
+
+
+@function(TYPES, f"{REQUEST}set-method")
+def _set_method(guest: ComponentGuest, number: int, method: dict[str, str | None]) -> Any:
+    ((_, other),) = method.items()
+    if other is not None and not _TOKEN.fullmatch(other):
+        return err()
+    if other is not None and other.isupper() and other.lower() in METHODS:
+        method = {other.lower(): None}
+    get(guest, number, OutgoingRequest).method = method
+    return ok()
+
+
+@function(TYPES, f"{REQUEST}path-with-query")
+def _path(guest: ComponentGuest, number: int) -> str | None:
+    return get(guest, number, OutgoingRequest).path
+
+
+@function(TYPES, f"{REQUEST}set-path-with-query")
+def _set_path(guest: ComponentGuest, number: int, path: str | None) -> Any:
+    if path is not None and not _PATH.fullmatch(path):
+        return err()
+    get(guest, number, OutgoingRequest).path = path
+    return ok()
+
+
+@function(TYPES, f"{REQUEST}scheme")
+def _scheme(guest: ComponentGuest, number: int) -> dict[str, str | None] | None:
+    return get(guest, number, OutgoingRequest).scheme
+
+
+@function(TYPES, f"{REQUEST}set-scheme")
+def _set_scheme(guest: ComponentGuest, number: int, scheme: dict[str, str | None] | None) -> Any:
+    if scheme is not None and (other := scheme.get("other")) and not _SCHEME.fullmatch(other):
+        return err()
+    get(guest, number, OutgoingRequest).scheme = scheme
+    return ok()
+
+
+@function(TYPES, f"{REQUEST}authority")
+def _authority(guest: ComponentGuest, number: int) -> str | None:
+    return get(guest, number, OutgoingRequest).authority
+
+
+@function(TYPES, f"{REQUEST}set-authority")
+def _set_authority(guest: ComponentGuest, number: int, authority: str | None) -> Any:
+    if authority is not None and not _AUTHORITY.fullmatch(authority):
+        return err()
+    get(guest, number, OutgoingRequest).authority = authority
+    return ok()
+
+
+@function(TYPES, f"{REQUEST}headers")
+def _headers(guest: ComponentGuest, number: int) -> wit.Own:
+    return guest.own("fields", Fields(get(guest, number, OutgoingRequest).headers.entries))
+
+
+@function(TYPES, f"{REQUEST}body")
+def _body(guest: ComponentGuest, number: int) -> Any:
+    request = get(guest, number, OutgoingRequest)
+    if request.body is not None:
+        return err()
+    request.body = OutgoingBody(
+        declared_length(request.headers), guest.limits.request_bytes, is_request=True
+    )
+    return ok(guest.own("outgoing-body", request.body))
+
+
+@function(TYPES, "[constructor]request-options")
+def _options(guest: ComponentGuest) -> wit.Own:
+    return guest.own("request-options", RequestOptions())
+
+
+def _add_option(name: str) -> None:
+    @function(TYPES, f"[method]request-options.{name}")
+    def _duration(guest: ComponentGuest, number: int) -> int | None:
+        return get(guest, number, RequestOptions).durations_ns.get(name)
+
+    @function(TYPES, f"[method]request-options.set-{name}")
+    def _set_duration(guest: ComponentGuest, number: int, duration_ns: int | None) -> Any:
+        get(guest, number, RequestOptions).durations_ns[name] = duration_ns
+        return ok()
+
+
+for _each in ("connect-timeout", "first-byte-timeout", "between-bytes-timeout"):
+    _add_option(_each)
+
+
+@function(HANDLER, "handle", suspends=True)
+def _handle(guest: ComponentGuest, number: int, options: int | None) -> Any:
+    outgoing = guest.take(number)
+    said = RequestOptions() if options is None else guest.take(options)
+    if len(guest.under_way) >= limits.OUTGOING_REQUESTS_PER_CALL_MAX:
+        return err({"connection-limit-reached": None})
+    future = FutureIncomingResponse()
+    link_name = guest.link_name(HANDLER)
+
+    def begin(host: HostCalls) -> bytes:
+        async def work() -> None:
+            future.settle(await send(host, link_name, outgoing, said.sent()))
+
+        future.task = guest.begin(work(), name="an actor's HTTP request")
+        return b""
+
+    def finish(_begun: bytes) -> Any:
+        return ok(guest.own("future-incoming-response", future))
+
+    return Later(begin, finish, is_host_call=True)
+
+
+FUTURE = "[method]future-incoming-response."
+
+
+@function(TYPES, f"{FUTURE}subscribe")
+def _subscribe(guest: ComponentGuest, number: int) -> wit.Own:
+    return guest.own("pollable", Readiness(get(guest, number, FutureIncomingResponse)))
+
+
+@function(TYPES, f"{FUTURE}get")
+def _get(guest: ComponentGuest, number: int) -> Any:
+    future = get(guest, number, FutureIncomingResponse)
+    if (outcome := future.outcome) is None:
+        return None
+    if future.is_taken:
+        return err()
+    future.is_taken = True
+    if isinstance(outcome, http.Response):
+        return ok(ok(guest.own("incoming-response", IncomingResponse(outcome))))
+    return ok(err(outcome))
+
+
+RESPONSE = "[method]incoming-response."
+
+
+@function(TYPES, f"{RESPONSE}status")
+def _status(guest: ComponentGuest, number: int) -> int:
+    return get(guest, number, IncomingResponse).response.status
+
+
+@function(TYPES, f"{RESPONSE}headers")
+def _response_headers(guest: ComponentGuest, number: int) -> wit.Own:
+    return guest.own("fields", Fields(get(guest, number, IncomingResponse).response.headers))
+
+
+@function(TYPES, f"{RESPONSE}consume")
+def _consume(guest: ComponentGuest, number: int) -> Any:
+    incoming = get(guest, number, IncomingResponse)
+    if incoming.is_consumed:
+        return err()
+    incoming.is_consumed = True
+    response = incoming.response
+    return ok(guest.own("incoming-body", IncomingBody(response.body, response.trailers)))
