@@ -44,6 +44,24 @@ A goal that was missed is marked so; rows without one are for reading only. To p
 something of yours, see `lattice bench` in [cli.md](cli.md).
 """
 
+LANGUAGES = """
+
+## By language
+
+The `http` template of each language (`lattice new http`), asked for `/ada`. A host compiles what it
+has never had, and loads what it had before a restart or an eviction. A request is served on a fresh
+instance, or on one that is [kept](guests/instances.md), which leaves out what a language does to
+start; memory is what an instance holds after a request.
+
+| language | size | compile | load | request, fresh | request, kept | memory |
+|---|---|---|---|---|---|---|
+"""
+
+GUEST = "guest_"
+"""Begins the ids of rows that are a table of their own: ``guest_LANGUAGE_COLUMN``."""
+
+COLUMNS = ("size", "compile", "load", "fresh", "kept", "memory")
+
 TITLES = {
     "cold_call_p50": "call on a fresh instance, p50",
     "cold_call_p99": "call on a fresh instance, p99",
@@ -141,7 +159,23 @@ def render_page() -> str:
     measured = results()
     where = f"Machine: {measured['machine']}. Date: {measured['date']}."
     method = METHOD.replace("\n", " ")
-    return f"{HEAD}\n{where} {method}\n{PLOTS}\n" + "\n".join(_table(measured["rows"])) + TAIL
+    rows = [row for row in measured["rows"] if not row["id"].startswith(GUEST)]
+    table = "\n".join(_table(rows))
+    return f"{HEAD}\n{where} {method}\n{PLOTS}\n{table}{TAIL}{_languages(measured['rows'])}"
+
+
+def _languages(rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each language that was measured; nothing where none was."""
+    values: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["id"].startswith(GUEST):
+            language, _, column = row["id"].removeprefix(GUEST).rpartition("_")
+            values.setdefault(language, {})[column] = _value(row)
+    lines = [
+        f"| {language} | {' | '.join(cells.get(column, '-') for column in COLUMNS)} |\n"
+        for language, cells in values.items()
+    ]
+    return "".join((LANGUAGES, *lines)) if lines else ""
 
 
 def render_goals_plot() -> str:
