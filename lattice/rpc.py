@@ -199,6 +199,7 @@ class Rpc:
                 subjects.call(self._lattice, invocation.target, invocation.source),
                 wire.encode_request(invocation, now=self.now(), ref=ref),
                 deadline=invocation.deadline,
+                is_nested=invocation.hops > 0,
             )
         except asyncio.CancelledError:
             await self._call_off(invocation)

@@ -361,8 +361,12 @@ class Bus:
         *,
         deadline: float,
         headers: dict[str, str] | None = None,
+        is_nested: bool = False,
     ) -> Message:
         """Send a request and wait for its answer, until ``deadline`` on the event loop's clock.
+
+        One that ``is_nested`` is a part of what another process waits for: it is not held while a
+        server is about to be left, or two that leave one would wait for each other.
 
         Cancelling it forgets the answer; the request itself is on its way.
 
@@ -375,7 +379,9 @@ class Bus:
         loop = asyncio.get_running_loop()
         if deadline <= loop.time():
             raise errors.DeadlineExceeded("no time left to ask")
-        while (left := self._questions_held or self._between) and not left.done():
+        while (left := self._between or (None if is_nested else self._questions_held)) and (
+            not left.done()
+        ):
             await _wait_until(deadline, left)
         with self.awaiting(subject) as (token, answer):
             timer = loop.call_at(deadline, _expire, answer)
@@ -743,9 +749,10 @@ class Bus:
         reconnects = client.stats["reconnects"]
         try:
             await asyncio.sleep(retry.full_jitter(LEAVE_SPREAD_S, 0))
-            if asked := [*(answer for answer, _ in self._pending.values()), *client.asked]:
-                self._questions_held = loop.create_future()
-                await asyncio.wait(asked, timeout=LEAVE_ANSWERS_S)
+            self._questions_held = loop.create_future()
+            end = loop.time() + LEAVE_ANSWERS_S
+            while (asked := self._asked()) and (left_s := end - loop.time()) > 0:
+                await asyncio.wait(asked, timeout=left_s)
             async with asyncio.timeout(LEAVE_S_MAX):
                 between = self._between = loop.create_future()
                 await client.pause()
@@ -761,6 +768,11 @@ class Bus:
             for gate in (held, left):
                 if gate is not None and not gate.done():
                     gate.set_result(None)
+
+    def _asked(self) -> list[asyncio.Future[Any]]:
+        """Answers that somebody waits for."""
+        answers = [*(answer for answer, _ in self._pending.values()), *self._client.asked]
+        return [answer for answer in answers if not answer.done()]
 
     def _report_drops(self) -> None:
         drops = self._client.drops
