@@ -10,7 +10,8 @@ from pathlib import Path
 import nats
 import pytest
 
-from tests.support import command_line
+from lattice.project import Language
+from tests.support import command_line, toolchains
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -21,6 +22,9 @@ PAGES = [
 ]
 HTTP_PORTS = (8080, 8081)
 """What the pages' readers are told to use."""
+
+LANGUAGES = {language.value: language for language in Language}
+"""By the names of their pages."""
 
 
 def test_the_pages_with_commands_are_found() -> None:
@@ -34,6 +38,8 @@ def test_the_pages_with_commands_are_found() -> None:
 async def test_the_commands_of_a_page_do_what_it_shows(page: Path, tmp_path: Path) -> None:
     if taken := [port for port in HTTP_PORTS if not command_line.is_free(port)]:
         pytest.skip(f"the pages' ports {taken} are taken on this machine")
+    if (language := LANGUAGES.get(page.stem)) is not None:
+        await toolchains.require(language)
     workplace = tmp_path / "workplace"
     workplace.mkdir()
     (workplace / "deploy").symlink_to(ROOT / "deploy")

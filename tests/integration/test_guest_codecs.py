@@ -1,6 +1,5 @@
 """MessagePack as the templates' own code reads and writes it, one contract for every language."""
 
-import os
 import random
 import shutil
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lattice import errors, project
-from lattice.guests import building, templates, tools
-from lattice.guests.tools import Toolbox
+from lattice.guests import building, templates
 from lattice.project import Kind, Language
 from lattice.wire import codec
+from tests.support import toolchains
 from tests.support.cluster import Cluster
 
 SOURCES = Path(__file__).parents[1] / "guests" / "codec"
@@ -69,11 +68,11 @@ REFUSED = [
 async def test_values_of_every_size_come_back_and_rubbish_is_refused(
     language: Language, cluster: Cluster, tmp_path: Path
 ) -> None:
+    await toolchains.require(language)
     templates.write(templates.files(Kind.CUSTOM, language, "codec"), tmp_path)
     source, place = PLACES[language]
     shutil.copy(SOURCES / source, tmp_path / place)
-    toolbox = Toolbox(folder=tools.default_folder(os.environ), environment=dict(os.environ))
-    built = await building.build(project.load(tmp_path), toolbox)
+    built = await building.build(project.load(tmp_path), toolchains.TOOLBOX)
     (host,) = await cluster.start_hosts(1)
     await cluster.start_actor("codec", on=host, wasm=built.path.read_bytes(), within_s=120)
 

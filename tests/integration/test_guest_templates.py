@@ -1,26 +1,22 @@
 """What ``lattice new`` writes and ``lattice build`` makes of it does its work on a real host."""
 
-import os
 from pathlib import Path
 
 import httpx
 import pytest
 
-from lattice import errors, project
-from lattice.guests import building, templates, tools
+from lattice import project
+from lattice.guests import building, templates
 from lattice.guests.building import Built
-from lattice.guests.tools import Toolbox
 from lattice.project import Kind, Language
 from lattice.wire import codec
 from lattice.wire.invocation import Invocation, Reply
-from tests.support import command_line
+from tests.support import command_line, toolchains
 from tests.support.cluster import Cluster, LocalHost
 from tests.support.eventually import eventually
 
 COMPILE_S = 300.0
 """How long a host may compile an interpreter of twenty megabytes; a busy machine takes a minute."""
-
-TOOLBOX = Toolbox(folder=tools.default_folder(os.environ), environment=dict(os.environ))
 
 LANGUAGES = sorted(templates.KINDS)
 
@@ -48,14 +44,9 @@ async def started(
     cluster: Cluster, kind: Kind, language: Language, folder: Path
 ) -> tuple[Built, LocalHost]:
     """Make a project of a template, build it, and start it as ``hello-there``."""
-    if language is Language.RUST:
-        # The one tool that can't be installed here.
-        try:
-            await TOOLBOX.rust_target()
-        except errors.NotFound as error:
-            pytest.skip(error.text)
+    await toolchains.require(language)
     templates.write(templates.files(kind, language, "hello-there"), folder)
-    built = await building.build(project.load(folder), TOOLBOX)
+    built = await building.build(project.load(folder), toolchains.TOOLBOX)
     (host,) = await cluster.start_hosts(1)
     await cluster.start_actor(
         "hello-there", on=host, wasm=built.path.read_bytes(), within_s=COMPILE_S
