@@ -518,7 +518,7 @@ async def test_calls_to_a_provider_that_dies_are_unavailable_at_once(
         await cluster.call("bird", "Parrot.Die", timeout_s=60)
     async with asyncio.timeout(10):
         outcomes = [await outcome_of(call) for call in held]
-    assert {type(outcome) for outcome in outcomes} == {errors.Unavailable}
+    assert all(isinstance(outcome, errors.Unavailable) for outcome in outcomes)
     await cluster.event("provider_restarted")
     assert await cluster.call("bird", "Parrot.Repeat", b"back") == b"back"
 
