@@ -55,6 +55,26 @@ PAYLOAD_TTL_S = 2 * CALL_TIMEOUT_S_MAX
 PAYLOAD_STORE_BYTES_MAX = 1024 * MIB
 """Size of that object store: its owner may be gone before it removed what it wrote."""
 
+STREAM_PIECE_BYTES = 128 * KIB
+"""Largest piece of a body that flows in pieces: twice what a guest writes at a time."""
+
+STREAM_WINDOW_BYTES = 256 * KIB
+"""Bytes of a body that are held where they are made until somebody reads them. A body that is
+complete by then travels whole, which is faster."""
+
+STREAM_PATIENCE_S = 5.0
+"""After so long its owner answers that there is no piece yet, so that silence means something."""
+
+STREAM_GRACE_S = 2.0
+"""How much later such an answer may come, and how long nobody may listen where a stream is read:
+NATS needs a moment after a restart."""
+
+STREAM_SILENCE_S = 60.0
+"""A stream that nobody has asked for so long is given up: a slower reader would hold a guest."""
+
+STREAMS_MAX = 10_000
+"""Bodies that flow from one process to others at a time: each holds a piece."""
+
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 """Longest idempotency key; seven times a UUID."""
 
@@ -305,7 +325,14 @@ HTTP_BODY_BYTES = 4 * MIB
 """Largest body of an HTTP request unless its link says otherwise: a form, not a film."""
 
 HTTP_BODY_BYTES_MAX = PAYLOAD_BYTES_MAX - MIB
-"""The most a link may allow: the payload of the call also holds path, query and headers."""
+"""The most of a body that is passed on whole: the payload also holds path, query and headers."""
+
+HTTP_WHOLE_BODY_BYTES = 256 * KIB
+"""A request's body up to this size is passed on whole to a component; a larger one flows in pieces,
+as does one that does not say its size."""
+
+HTTP_FLOWING_BODY_BYTES_MAX = 1024 * 1024 * MIB
+"""The most a link may allow: what flows in pieces is not held anywhere, but it takes its time."""
 
 HTTP_BODIES_BYTES_MAX = 256 * MIB
 """Request bodies one HTTP provider holds at a time, or many slow uploads would fill the memory."""
@@ -384,6 +411,8 @@ HTTP_CLIENT_INTERIM_MAX = 16
 assert INLINE_PAYLOAD_BYTES + ENVELOPE_BYTES_MARGIN <= MIB, "an envelope must fit NATS's default"
 assert CALL_TIMEOUT_S < CALL_TIMEOUT_S_MAX < PAYLOAD_TTL_S
 assert CALL_TIMEOUT_S_MAX + IDEMPOTENCY_GRACE_S < IDEMPOTENCY_TTL_S < PAYLOAD_TTL_S
+assert STREAM_PATIENCE_S + STREAM_GRACE_S < STREAM_SILENCE_S
+assert STREAM_PIECE_BYTES <= STREAM_WINDOW_BYTES <= INLINE_PAYLOAD_BYTES
 assert CPU_TIME_S <= CALL_TIMEOUT_S
 assert HTTP_BODY_BYTES <= HTTP_BODY_BYTES_MAX
 assert MODULE_BYTES_MAX <= PROVIDER_BYTES_MAX < ARTEFACT_CACHE_BYTES

@@ -7,6 +7,7 @@ process's budget for it; nothing else is.
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,8 +25,10 @@ from lattice.bus import Bus, Message, ObjectStore, Subscription
 from lattice.cancellation import CancellableCalls
 from lattice.departures import Departures
 from lattice.idempotency import OncePerKey
+from lattice.streams import Borrowed, Loan, Streams
 from lattice.wire import invocation as wire
 from lattice.wire.invocation import Invocation, PayloadRef, Reply
+from lattice.wire.streams import Source
 
 log = structlog.get_logger()
 
@@ -98,6 +101,7 @@ class Rpc:
         self._calls: WeakSet[TaskGroup] = WeakSet()
         """Of each service, those that run; a group lives as long as one of its tasks."""
         self._once = OncePerKey(bus, lattice, self._payloads, at=at)
+        self._streams = Streams(bus, TaskGroup("streams"))
 
     async def call(self, invocation: Invocation) -> Reply:
         """Call a target and wait for its answer, until the invocation's deadline.
@@ -110,6 +114,8 @@ class Rpc:
         """
         if invocation.hops > limits.HOPS_MAX:
             raise errors.HopLimit(invocation.hops, limits.HOPS_MAX, at=self._at)
+        if invocation.key is not None:
+            _check_whole(invocation)
         self.retries.calls += 1
         # The first try is direct when it can be; a repetition gives other hosts their chance.
         target = self._targets.get(invocation.target)
@@ -174,6 +180,7 @@ class Rpc:
     async def aclose(self) -> None:
         """Abandon what still runs; its callers hear ``cancelled``. Safe to call twice."""
         self.arrivals.close()
+        await self._streams.aclose()
         await self._once.aclose()
         await asyncio.gather(*(calls.aclose() for calls in list(self._calls)))
         await self._tasks.aclose()
@@ -190,6 +197,27 @@ class Rpc:
         return calls
 
     async def _call_remote(self, invocation: Invocation) -> Reply:
+        if invocation.stream is None:
+            return await self._send_request(invocation, None)
+        loan = await self._lend(invocation.stream, invocation.source)
+        reply = None
+        try:
+            reply = await self._send_request(invocation, loan.token)
+        finally:
+            if reply is None or reply.stream is None:
+                loan.close()
+        if isinstance(reply.stream, Borrowed):
+            # The callee goes on, and may read as long as its answer is read.
+            reply.stream.on_close(loan.close)
+        return reply
+
+    async def _lend(self, source: Source, owner: str) -> Loan:
+        token = secrets.token_urlsafe(16)
+        return await self._streams.lend(
+            source, subjects.stream(self._lattice, owner, token), token=token
+        )
+
+    async def _send_request(self, invocation: Invocation, stream_token: str | None) -> Reply:
         ref = None
         if len(invocation.payload) > self._payloads.inline_bytes_max:
             async with _until(invocation.deadline):
@@ -197,7 +225,7 @@ class Rpc:
         try:
             message = await self._bus.request(
                 subjects.call(self._lattice, invocation.target, invocation.source),
-                wire.encode_request(invocation, now=self.now(), ref=ref),
+                wire.encode_request(invocation, now=self.now(), ref=ref, stream_token=stream_token),
                 deadline=invocation.deadline,
                 is_nested=invocation.hops > 0,
             )
@@ -213,7 +241,13 @@ class Rpc:
         if ref is not None:
             async with _until(invocation.deadline):
                 reply.payload = await self._payloads.take(ref)
+        if reply.stream_token is not None:
+            reply.stream = self._borrow(invocation, invocation.target, reply.stream_token)
         return reply
+
+    def _borrow(self, invocation: Invocation, owner: str, token: str) -> Borrowed:
+        subject = subjects.stream(self._lattice, owner, token)
+        return self._streams.borrow(subject, deadline=invocation.deadline)
 
     async def _call_off(self, invocation: Invocation) -> None:
         """Have whoever executes a call stop; should that get lost, its deadline ends it."""
@@ -279,6 +313,13 @@ class Rpc:
             )
             call_id, patience_s = invocation.id, invocation.deadline - arrived
             self._check(invocation)
+            if invocation.key is not None:
+                # Others may hear the same answer, and compare the same payload.
+                _check_whole(invocation)
+            if invocation.stream_token is not None:
+                invocation.stream = self._borrow(
+                    invocation, invocation.source, invocation.stream_token
+                )
             if ref is not None:
                 fetched = self._fetch_then_run(target, invocation, ref)
                 self._wait(invocation, fetched, message, tasks)
@@ -295,7 +336,9 @@ class Rpc:
         except Exception as error:
             await self._send(message, self._encode_error(call_id, self._bug(error)))
         else:
-            if len(outcome.payload) > self._payloads.inline_bytes_max:
+            if outcome.stream is not None or (
+                len(outcome.payload) > self._payloads.inline_bytes_max
+            ):
                 # Storing it takes time, and the messages behind this one must not wait for that.
                 tasks.spawn(self._answer(message, call_id, outcome), name="large answer")
             else:
@@ -408,6 +451,9 @@ class Rpc:
             await self._answer(message, call_id, reply)
 
     async def _answer(self, message: Message, call_id: str, reply: Reply) -> None:
+        if reply.stream is not None:
+            await self._answer_with_stream(message, call_id, reply, reply.stream)
+            return
         if len(reply.payload) <= self._payloads.inline_bytes_max:
             await self._send(message, wire.encode_reply(call_id, reply))
             return
@@ -422,6 +468,21 @@ class Rpc:
             raise
         else:
             await self._send(message, wire.encode_reply(call_id, reply, ref=ref))
+
+    async def _answer_with_stream(
+        self, message: Message, call_id: str, reply: Reply, source: Source
+    ) -> None:
+        try:
+            # Its target is the subject's; the caller finds the stream by that as well.
+            loan = await self._lend(source, subjects.target_of(message.subject))
+        except errors.LatticeError as error:
+            source.close()
+            await self._send(message, self._encode_error(call_id, error))
+        except asyncio.CancelledError:
+            source.close()
+            raise
+        else:
+            await self._send(message, wire.encode_reply(call_id, reply, stream_token=loan.token))
 
     async def _send(self, message: Message, envelope: bytes) -> None:
         if not message.reply:
@@ -695,6 +756,17 @@ class Payloads:
                 bytes_max=limits.PAYLOAD_STORE_BYTES_MAX,
             )
         return self._store
+
+
+def _check_whole(invocation: Invocation) -> None:
+    """Hold a call with an idempotency key to being all in its payload, and its answer too.
+
+    Raises:
+        InvalidRequest: some of it is still to come.
+    """
+    if invocation.stream is not None or invocation.stream_token is not None:
+        raise errors.InvalidRequest("a call with an idempotency key must be whole: it has a stream")
+    invocation.takes_stream = False
 
 
 def _check_size(payload: bytes) -> None:

@@ -108,6 +108,11 @@ def caller_of(subject: str) -> str:
     return subject.rpartition(".")[2]
 
 
+def target_of(subject: str) -> str:
+    """The target that a call's subject names."""
+    return subject.split(".")[3]
+
+
 def cancel(lattice: str, target: str, source: str) -> str:
     """Where a caller calls off what it asked of a target; the source last, as in ``call``."""
     return f"wasmbus.rpc.{lattice}.{target}.cancel.{source}"
@@ -129,6 +134,11 @@ def parse_cancel(lattice: str, subject: str) -> tuple[str, str]:
             return target, source
         case _:
             raise errors.InvalidRequest(f"no subject of a cancellation: {subject}")
+
+
+def stream(lattice: str, owner: str, token: str) -> str:
+    """Where a stream is read from who has its bytes: the call's source, or its target."""
+    return f"wasmbus.rpc.{lattice}.{owner}.stream.{token}"
 
 
 def departure(lattice: str, target: str = "*") -> str:

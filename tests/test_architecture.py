@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "lattice.cancellation": f"{SHARED} lattice.bus",
     "lattice.departures": f"{SHARED} lattice.bus",
     "lattice.idempotency": f"{SHARED} lattice.bus",
-    "lattice.rpc": f"{SHARED} lattice.bus lattice.cancellation lattice.departures"
+    "lattice.streams": f"{SHARED} lattice.bus",
+    "lattice.rpc": f"{SHARED} lattice.bus lattice.cancellation lattice.departures lattice.streams"
     " lattice.idempotency",
     "lattice.settings": f"{KERNEL} lattice.bus",
     "lattice.state": f"{SHARED} lattice.bus",

@@ -463,6 +463,8 @@ class Actor:
                 deadline=invocation.deadline,
                 instances=self._instances,
             )
+            if invocation.takes_stream or invocation.stream is not None:
+                execution.flow(invocation.stream, takes_stream=invocation.takes_stream)
             if execution.start():
                 reply = Reply(execution.result(), execution.usage)
                 self._complete(invocation, reply, began_ns)
@@ -476,16 +478,37 @@ class Actor:
         return self._finish(invocation, execution, began_ns)
 
     async def _finish(self, invocation: Invocation, execution: Execution, began_ns: int) -> Reply:
+        assert self._executions is not None, "it was added"
+        try:
+            reply = Reply(await execution.finish(), execution.usage)
+        except BaseException as error:
+            self._executions.discard(execution)
+            self._fail(invocation, error, execution, began_ns)
+            raise
+        if execution.goes_on:
+            assert self._tasks is not None, "whoever may be answered early has tasks"
+            self._tasks.spawn(self._finish_rest(invocation, execution, began_ns), name="rest")
+            return Reply(reply.payload, stream=execution.outflow)
+        self._executions.discard(execution)
+        self._complete(invocation, reply, began_ns)
+        return reply
+
+    async def _finish_rest(
+        self, invocation: Invocation, execution: Execution, began_ns: int
+    ) -> None:
+        """Drive a call that has given its answer to its end; it keeps its place until then."""
+        assert self._executions is not None, "it was added"
         try:
             reply = Reply(await execution.finish(), execution.usage)
         except BaseException as error:
             self._fail(invocation, error, execution, began_ns)
-            raise
+            # Whoever reads the answer heard of it; nobody waits here.
+            if not isinstance(error, errors.LatticeError):
+                raise
+        else:
+            self._complete(invocation, reply, began_ns)
         finally:
-            assert self._executions is not None, "it was added"
             self._executions.discard(execution)
-        self._complete(invocation, reply, began_ns)
-        return reply
 
     def _complete(self, invocation: Invocation, reply: Reply, began_ns: int) -> None:
         usage = reply.usage
@@ -545,8 +568,8 @@ class Actor:
         self.tally.queued.add(queue_us)
         outcome = self._run(invocation)
         reply = outcome if isinstance(outcome, Reply) else await outcome
-        assert reply.usage is not None
-        reply.usage.queue_us = queue_us
+        if reply.usage is not None:
+            reply.usage.queue_us = queue_us
         return reply
 
     def _leave(self) -> None:

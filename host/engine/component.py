@@ -45,14 +45,20 @@ class Entry:
         """The operation that calls it."""
         self.signature = signature
 
-    def arguments(self, _guest: ComponentGuest, payload: bytes) -> list[Any]:
+    def arguments(self, guest: ComponentGuest, payload: bytes) -> list[Any]:
         """Decode a call's payload.
 
         Raises:
             InvalidRequest: it is not what the function takes.
             PayloadTooLarge: it is more values than a call may bring.
         """
+        if guest.source is not None:
+            raise errors.InvalidRequest(f"{self.name} takes no payload in pieces")
         return codec.unpack(payload) if payload else []
+
+    def early_response(self, _guest: ComponentGuest) -> bytes | None:
+        """Encode what the function has given before it returns, once it has."""
+        return None
 
     def response(self, _guest: ComponentGuest, result: Any) -> bytes:
         """Encode what the function gave."""

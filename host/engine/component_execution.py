@@ -23,6 +23,7 @@ from host.engine.guest import DEFAULT_LIMITS, CallLimits, GuestFault, HostCalls
 from host.engine.module import TABLE_ELEMENTS_MAX
 from host.engine.reuse import Instance, Instances
 from lattice import errors
+from lattice.wire.streams import Source
 
 log = structlog.get_logger()
 
@@ -60,7 +61,7 @@ def prepare(
 class ComponentExecution(Execution):
     """A call of a component."""
 
-    __slots__ = ("_arguments", "_entry", "_results", "_values")
+    __slots__ = ("_answers_early", "_arguments", "_entry", "_results", "_values")
 
     _code: Component
     _guest: ComponentGuest
@@ -91,6 +92,8 @@ class ComponentExecution(Execution):
         self._results: ctypes.Array[ctypes.c_char] | None = None
         self._entry: Entry | None = None
         self._values: list[Any] = []
+        self._answers_early = False
+        """Whether its response was given before its end."""
 
     def _make_guest(
         self, operation: bytes, payload: bytes, call_limits: CallLimits, world: World
@@ -184,10 +187,35 @@ class ComponentExecution(Execution):
             base + _ERROR,
         )
 
+    def flow(self, source: Source | None, *, takes_stream: bool) -> None:
+        self._guest.source = source
+        self._guest.takes_stream = takes_stream
+
+    @property
+    def outflow(self) -> Source | None:
+        return self._guest.outflow
+
+    def _has_answered(self) -> bool:
+        call, entry = self._guest, self._entry
+        if not call.takes_stream or call.answer is None or self._answers_early:
+            return False
+        if self._interrupted is not None or entry is None:
+            return False
+        self._early = entry.early_response(call)
+        self._answers_early = self._early is not None
+        if call.outflow is not None:
+            call.outflow.closed = self.abandon
+        return self._answers_early
+
     def _end(self, error: errors.LatticeError | None) -> None:
-        for task in list(self._guest.under_way):
+        call = self._guest
+        for task in list(call.under_way):
             task.cancel()
+        if call.source is not None:
+            call.source.close()
         super()._end(error)
+        if call.outflow is not None:
+            call.outflow.fail(self._error or errors.ActorError("it left its answer unfinished"))
 
     def _rest(self, instance: Instance) -> None:
         self._free_values()

@@ -10,7 +10,7 @@ import ctypes
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from host.engine import component_ffi as ffi
 from host.engine import wit
@@ -20,6 +20,7 @@ from host.engine.guest import CallLimits, Guest, GuestFault, HostCalls, running
 from host.engine.values import Signature
 from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
+from lattice.wire.streams import Source
 
 _COMPLETED = offset("completed")
 
@@ -72,6 +73,17 @@ class Lasting:
     __slots__ = ()
 
 
+class Outflow(Source, Protocol):
+    """An answer that flows while the guest goes on."""
+
+    closed: Callable[[], None] | None
+    """Called when its reader wants no more of what is not complete."""
+
+    def fail(self, error: errors.LatticeError) -> None:
+        """Break it off, unless it is complete: no more comes."""
+        ...
+
+
 class Abandonable:
     """A resource that something waits for beside the guest, and that hears when it is dropped."""
 
@@ -92,8 +104,11 @@ class ComponentGuest(Guest):
         "answer",
         "link_names",
         "memory_bytes_min",
+        "outflow",
         "resources",
         "signature",
+        "source",
+        "takes_stream",
         "tasks",
         "under_way",
     )
@@ -119,6 +134,12 @@ class ComponentGuest(Guest):
         """What an HTTP handler has set for its response."""
         self.link_names: dict[str, str] = {}
         """Names of links that the guest has chosen, by interface without version."""
+        self.source: Source | None = None
+        """What of its payload is still to come."""
+        self.takes_stream = False
+        """Whether its caller takes an answer in pieces."""
+        self.outflow: Outflow | None = None
+        """What of its answer is still to come, once the answer was given."""
         self.tasks = tasks
         self.under_way: set[asyncio.Task[None]] = set()
         """What goes on beside it for its sake, and ends with its call."""

@@ -39,6 +39,7 @@ from host.engine.preview1 import SUCCESS
 from host.engine.reuse import Instance, Instances
 from lattice import errors, limits
 from lattice.wire.invocation import Usage
+from lattice.wire.streams import Source
 
 log = structlog.get_logger()
 
@@ -62,6 +63,7 @@ class Execution:
         "_cpu_ns",
         "_deadline",
         "_driver",
+        "_early",
         "_ended",
         "_engine",
         "_error",
@@ -110,6 +112,8 @@ class Execution:
         self._ended = False
         self._error: errors.LatticeError | None = None
         self._interrupted: errors.LatticeError | None = None
+        self._early: bytes | None = None
+        """A response that comes before the end, until it was given."""
         self._host_calls = 0
         self._cpu_ns = 0
         self._memory_bytes = 0
@@ -199,6 +203,9 @@ class Execution:
     async def finish(self) -> bytes:
         """Drive the call to its end and give its response.
 
+        One whose caller takes a stream may have given its response before its end; then it
+        ``goes_on``, and this must be called again for the rest, which gives nothing.
+
         Cancelling it unwinds the guest, at once when it is suspended and within an epoch's tick
         when a worker runs it.
 
@@ -214,7 +221,7 @@ class Execution:
         timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
         # One coroutine and one timer: ten thousand suspended calls each hold what stands here.
         try:
-            while not self._ended:
+            while not (self._ended or self._has_answered()):
                 back_on_loop = True
                 if self._awaiting is None:
                     back_on_loop = await self._run_in_worker()
@@ -242,9 +249,35 @@ class Execution:
             self._driver = None
             if self._cancelled_driver:
                 task.uncancel()
-            if not self._ended:
+            if not self._ended and self._early is None:
                 self._end(errors.Cancelled("the task that drove the call was destroyed"))
+        if self._early is not None:
+            early, self._early = self._early, None
+            return early
         return self.result()
+
+    def flow(self, source: Source | None, *, takes_stream: bool) -> None:  # noqa: ARG002
+        """Take the rest of a payload in pieces, and give an answer in pieces, where it can.
+
+        Raises:
+            InvalidRequest: it can't take any.
+        """
+        if source is not None:
+            raise errors.InvalidRequest("the actor takes no payload in pieces: it is a core module")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has given its response and not ended."""
+        return not self._ended
+
+    @property
+    def outflow(self) -> Source | None:
+        """What of its response is still to come."""
+        return None
+
+    def _has_answered(self) -> bool:
+        """Whether there is a response, here and now, before the end."""
+        return False
 
     def result(self) -> bytes:
         """Give the response of a call that has ended.

@@ -11,7 +11,7 @@ up to ``CHUNK_BYTES``, as WASI allows; where it must have all, it traps.
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
@@ -19,10 +19,13 @@ from host.engine import wasi
 from host.engine.component_guest import ComponentGuest, Lasting, Later, Table
 from host.engine.descriptors import STDERR, STDOUT
 from host.engine.guest import GuestFault
-from lattice import limits
+from lattice import errors, limits
 
 CHUNK_BYTES = 64 * limits.KIB
 """Bytes that a stream takes or gives at a time: each crosses as a value of 32 bytes."""
+
+BLOCKING_WRITE_BYTES = 4096
+"""What the writes that block take at a time, as WASI says."""
 
 RANDOM_BYTES_MAX = limits.MIB
 """Random bytes per call of the function; it must give all or trap."""
@@ -108,7 +111,7 @@ class Readiness(Pollable):
 
 
 class InputStream:
-    """Bytes that are all there already."""
+    """Bytes that a guest reads: those that are there already; subclasses may bring more."""
 
     __slots__ = ("_content", "_position")
 
@@ -117,13 +120,38 @@ class InputStream:
         self._position = 0
 
     @property
+    def arrival(self) -> Condition | None:
+        """What a guest waits for while it is not readable; None where it always is."""
+        return None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether bytes are there."""
+        return self._position < len(self._content)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether reading gives bytes, the end, or an error."""
+        return True
+
+    @property
     def is_at_end(self) -> bool:
-        return self._position == len(self._content)
+        return not self.is_held
+
+    def put(self, content: bytes) -> None:
+        """Have this read next, in the place of what is there."""
+        self._content = content
+        self._position = 0
 
     def read(self, size: int) -> bytes:
         start = self._position
         self._position = min(start + min(size, CHUNK_BYTES), len(self._content))
         return self._content[start : self._position]
+
+    @property
+    def failure(self) -> errors.LatticeError | None:
+        """What it broke with."""
+        return None
 
 
 class Stdin(InputStream, Lasting):
@@ -132,13 +160,30 @@ class Stdin(InputStream, Lasting):
     __slots__ = ()
 
 
+class StreamError:
+    """Why a stream broke, for a guest to ask."""
+
+    __slots__ = ("cause",)
+
+    def __init__(self, cause: errors.LatticeError) -> None:
+        self.cause = cause
+
+
 class OutputStream:
     """Where a guest writes to; subclasses say what becomes of it."""
 
     __slots__ = ()
 
+    @property
+    def vacancy(self) -> Condition | None:
+        """What a guest waits for while there is no room; None where there always is."""
+        return None
+
     def room(self) -> int | None:
-        """How much it would take now; ``None`` when it is closed."""
+        """How much it would take now; ``None`` when it is closed.
+
+        Where it is not 0, it is ``BLOCKING_WRITE_BYTES`` at least.
+        """
         return CHUNK_BYTES
 
     def write(self, guest: ComponentGuest, content: bytes) -> None:
@@ -264,28 +309,79 @@ ERROR = "wasi:io/error"
 
 @function(ERROR, "[method]error.to-debug-string")
 def _error_text(guest: ComponentGuest, number: int) -> str:
-    return get(guest, number, str)
+    cause = get(guest, number, StreamError).cause
+    return f"{cause.code}: {cause.text}"
 
 
 STREAMS = "wasi:io/streams"
 _INPUT, _OUTPUT = "[method]input-stream.", "[method]output-stream."
 
 
-@function(STREAMS, f"{_INPUT}read", f"{_INPUT}blocking-read")
+@function(STREAMS, f"{_INPUT}read", suspends=True)
 def _read(guest: ComponentGuest, stream: int, size: int) -> Any:
     source = get(guest, stream, InputStream)
-    return CLOSED if source.is_at_end else ok(source.read(size))
+    return _when_asked(source, lambda: _pieces(guest, source, size))
 
 
-@function(STREAMS, f"{_INPUT}skip", f"{_INPUT}blocking-skip")
+@function(STREAMS, f"{_INPUT}blocking-read", suspends=True)
+def _blocking_read(guest: ComponentGuest, stream: int, size: int) -> Any:
+    source = get(guest, stream, InputStream)
+    return _when_readable(source, lambda: _pieces(guest, source, size))
+
+
+@function(STREAMS, f"{_INPUT}skip", suspends=True)
 def _skip(guest: ComponentGuest, stream: int, size: int) -> Any:
     source = get(guest, stream, InputStream)
-    return CLOSED if source.is_at_end else ok(len(source.read(size)))
+    return _when_asked(source, lambda: _counted(_pieces(guest, source, size)))
 
 
-@function(STREAMS, f"{_INPUT}subscribe", f"{_OUTPUT}subscribe")
-def _subscribe(guest: ComponentGuest, _stream: int) -> Any:
-    return guest.own("pollable", Timer())
+@function(STREAMS, f"{_INPUT}blocking-skip", suspends=True)
+def _blocking_skip(guest: ComponentGuest, stream: int, size: int) -> Any:
+    source = get(guest, stream, InputStream)
+    return _when_readable(source, lambda: _counted(_pieces(guest, source, size)))
+
+
+def _when_asked(source: InputStream, give: Callable[[], Any]) -> Any:
+    """Give what is there, and have more come where nothing is."""
+    arrival = source.arrival
+    if source.is_readable or arrival is None:
+        return give()
+    return Later(lambda _host: _prepared(arrival), lambda _done: give())
+
+
+def _when_readable(source: InputStream, give: Callable[[], Any]) -> Any:
+    arrival = source.arrival
+    if source.is_readable or arrival is None:
+        return give()
+    return Later(lambda _host: until_true(arrival), lambda _done: give())
+
+
+def _pieces(guest: ComponentGuest, source: InputStream, size: int) -> Any:
+    if source.is_held:
+        return ok(source.read(size))
+    if source.is_at_end:
+        return CLOSED
+    if (cause := source.failure) is not None:
+        return err({"last-operation-failed": guest.own("error", StreamError(cause))})
+    return ok(b"")
+
+
+def _counted(pieces: Any) -> Any:
+    return ok(len(pieces["ok"])) if "ok" in pieces else pieces
+
+
+@function(STREAMS, f"{_INPUT}subscribe")
+def _subscribe_input(guest: ComponentGuest, stream: int) -> Any:
+    return guest.own("pollable", _pollable(get(guest, stream, InputStream).arrival))
+
+
+@function(STREAMS, f"{_OUTPUT}subscribe")
+def _subscribe_output(guest: ComponentGuest, stream: int) -> Any:
+    return guest.own("pollable", _pollable(get(guest, stream, OutputStream).vacancy))
+
+
+def _pollable(condition: Condition | None) -> Pollable:
+    return Timer() if condition is None else Readiness(condition)
 
 
 @function(STREAMS, f"{_OUTPUT}check-write")
@@ -296,44 +392,86 @@ def _check_write(guest: ComponentGuest, stream: int) -> Any:
 
 @function(STREAMS, f"{_OUTPUT}write")
 def _write(guest: ComponentGuest, stream: int, content: bytes) -> Any:
-    return _put(guest, stream, content, CHUNK_BYTES)
+    return _put(guest, get(guest, stream, OutputStream), content)
 
 
-@function(STREAMS, f"{_OUTPUT}blocking-write-and-flush")
+@function(STREAMS, f"{_OUTPUT}blocking-write-and-flush", suspends=True)
 def _blocking_write(guest: ComponentGuest, stream: int, content: bytes) -> Any:
-    return _put(guest, stream, content, 4096)
-
-
-def _put(guest: ComponentGuest, stream: int, content: bytes, most: int) -> Any:
+    if len(content) > BLOCKING_WRITE_BYTES:
+        raise _too_much(len(content), BLOCKING_WRITE_BYTES)
     sink = get(guest, stream, OutputStream)
+    return _when_vacant(sink, lambda: _put(guest, sink, content))
+
+
+@function(STREAMS, f"{_OUTPUT}write-zeroes")
+def _write_zeroes(guest: ComponentGuest, stream: int, size: int) -> Any:
+    if size > CHUNK_BYTES:
+        raise _too_much(size, CHUNK_BYTES)
+    return _put(guest, get(guest, stream, OutputStream), bytes(size))
+
+
+@function(STREAMS, f"{_OUTPUT}blocking-write-zeroes-and-flush", suspends=True)
+def _blocking_write_zeroes(guest: ComponentGuest, stream: int, size: int) -> Any:
+    if size > BLOCKING_WRITE_BYTES:
+        raise _too_much(size, BLOCKING_WRITE_BYTES)
+    sink = get(guest, stream, OutputStream)
+    return _when_vacant(sink, lambda: _put(guest, sink, bytes(size)))
+
+
+def _when_vacant(sink: OutputStream, give: Callable[[], Any]) -> Any:
+    vacancy = sink.vacancy
+    if sink.room() != 0 or vacancy is None:
+        return give()
+    return Later(lambda _host: until_true(vacancy), lambda _done: give())
+
+
+def _put(guest: ComponentGuest, sink: OutputStream, content: bytes) -> Any:
     if (room := sink.room()) is None:
         return CLOSED
-    if len(content) > min(room, most):
-        raise GuestFault(f"it writes {len(content)} bytes, more than the {min(room, most)} allowed")
+    if len(content) > room:
+        raise _too_much(len(content), room)
     sink.write(guest, content)
     return ok()
 
 
-@function(STREAMS, f"{_OUTPUT}write-zeroes", f"{_OUTPUT}blocking-write-zeroes-and-flush")
-def _write_zeroes(guest: ComponentGuest, stream: int, size: int) -> Any:
-    if size > CHUNK_BYTES:
-        raise GuestFault(f"it writes {size} bytes, more than the {CHUNK_BYTES} allowed")
-    return _put(guest, stream, bytes(size), CHUNK_BYTES)
+def _too_much(size: int, room: int) -> GuestFault:
+    return GuestFault(f"it writes {size} bytes, more than the {room} allowed")
 
 
 @function(STREAMS, f"{_OUTPUT}flush", f"{_OUTPUT}blocking-flush")
 def _flush(guest: ComponentGuest, stream: int) -> Any:
+    # What was written is on its way by itself.
     return CLOSED if get(guest, stream, OutputStream).room() is None else ok()
 
 
-@function(STREAMS, f"{_OUTPUT}splice", f"{_OUTPUT}blocking-splice")
+@function(STREAMS, f"{_OUTPUT}splice")
 def _splice(guest: ComponentGuest, stream: int, source: int, size: int) -> Any:
     sink, origin = get(guest, stream, OutputStream), get(guest, source, InputStream)
-    if (room := sink.room()) is None or origin.is_at_end:
+    return _spliced(guest, sink, origin, size)
+
+
+@function(STREAMS, f"{_OUTPUT}blocking-splice", suspends=True)
+def _blocking_splice(guest: ComponentGuest, stream: int, source: int, size: int) -> Any:
+    sink, origin = get(guest, stream, OutputStream), get(guest, source, InputStream)
+
+    async def both() -> None:
+        if (arrival := origin.arrival) is not None:
+            await until_true(arrival)
+        if (vacancy := sink.vacancy) is not None:
+            await until_true(vacancy)
+
+    if origin.is_readable and sink.room() != 0:
+        return _spliced(guest, sink, origin, size)
+    return Later(lambda _host: both(), lambda _done: _spliced(guest, sink, origin, size))
+
+
+def _spliced(guest: ComponentGuest, sink: OutputStream, origin: InputStream, size: int) -> Any:
+    if (room := sink.room()) is None:
         return CLOSED
-    content = origin.read(min(size, room))
-    sink.write(guest, content)
-    return ok(len(content))
+    pieces = _pieces(guest, origin, min(size, room))
+    if "ok" in pieces:
+        sink.write(guest, pieces["ok"])
+    return _counted(pieces)
 
 
 MONOTONIC = "wasi:clocks/monotonic-clock"

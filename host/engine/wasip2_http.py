@@ -1,30 +1,30 @@
 """``wasi:http``: the types, and how an exported ``incoming-handler`` is called.
 
 A handler is given resources and gives one; a call between hosts carries what they hold
-(``lattice.wire.http``). So the request is whole when the guest starts, and its streams are always
-ready; what the guest writes is collected, up to the limit of a response, and sent when it returns.
+(``lattice.wire.http``), and may carry the rest of a body that is large or still to come. A response
+that is complete when the guest returns is given whole. If its caller takes a stream, one that the
+guest has set and not completed is given as soon as the guest waits for something, and the rest of
+its body flows while the guest goes on.
 """
 
-import asyncio
 import re
 from typing import Any
 
 from host.engine import wit
 from host.engine.component import Entry
-from host.engine.component_guest import Abandonable, ComponentGuest, Table
+from host.engine.component_guest import ComponentGuest, Table
 from host.engine.guest import GuestFault
-from host.engine.wasip2 import (
-    CHUNK_BYTES,
-    Condition,
-    InputStream,
-    OutputStream,
-    Timer,
-    err,
-    get,
-    ok,
+from host.engine.wasip2 import Readiness, StreamError, err, get, ok
+from host.engine.wasip2_http_bodies import (
+    BodyStream,
+    FutureTrailers,
+    IncomingBody,
+    OutgoingBody,
 )
+from host.engine.wasip2_http_errors import error_code
 from lattice import errors, limits
 from lattice.wire import http
+from lattice.wire.streams import Source
 
 TABLE = Table()
 function = TABLE.put
@@ -74,110 +74,14 @@ class Fields:
             raise GuestFault(f"headers of {size} bytes are over the limit of {FIELDS_BYTES_MAX}")
 
 
-class IncomingBody:
-    __slots__ = ("content", "is_streamed", "trailers")
-
-    def __init__(self, content: bytes, trailers: http.Headers) -> None:
-        self.content = content
-        self.trailers = trailers
-        self.is_streamed = False
-
-
 class IncomingRequest:
-    __slots__ = ("is_consumed", "request")
+    __slots__ = ("is_consumed", "request", "source")
 
-    def __init__(self, request: http.Request) -> None:
+    def __init__(self, request: http.Request, source: Source | None) -> None:
         self.request = request
+        self.source = source
+        """The rest of its body."""
         self.is_consumed = False
-
-
-class FutureTrailers:
-    __slots__ = ("is_taken", "trailers")
-
-    def __init__(self, trailers: http.Headers) -> None:
-        self.trailers = trailers
-        self.is_taken = False
-
-
-class OutgoingBody(Condition, Abandonable):
-    """What a guest writes to a response or a request.
-
-    As a condition: nothing more comes, be it that it was finished or dropped.
-    """
-
-    __slots__ = (
-        "content",
-        "is_dropped",
-        "is_finished",
-        "is_request",
-        "is_streamed",
-        "length",
-        "loop",
-        "size_max",
-        "trailers",
-    )
-
-    def __init__(self, length: int | None, size_max: int, *, is_request: bool = False) -> None:
-        super().__init__()
-        self.content = bytearray()
-        self.length = length
-        """What content-length promises."""
-        self.size_max = size_max
-        self.is_request = is_request
-        self.trailers: http.Headers = []
-        self.is_streamed = False
-        self.is_finished = False
-        self.is_dropped = False
-        self.loop: asyncio.AbstractEventLoop | None = None
-        """That of those who wait for its end, once somebody does."""
-
-    def is_true(self) -> bool:
-        return self.is_finished or self.is_dropped
-
-    def prepare(self) -> None:
-        self.loop = asyncio.get_running_loop()
-
-    def abandon(self) -> None:
-        self.is_dropped = True
-        self.tell()
-
-    def tell(self) -> None:
-        """Have those who wait look, from whatever thread the guest runs on."""
-        if self.loop is not None:
-            self.loop.call_soon_threadsafe(self.wake)
-
-    def room(self) -> int | None:
-        return None if self.is_finished else CHUNK_BYTES
-
-    def write(self, guest: ComponentGuest, content: bytes) -> None:
-        size = len(self.content) + len(content)
-        if self.length is not None and size > self.length:
-            raise GuestFault(
-                f"it writes {size} bytes of body, and its content-length is {self.length}"
-            )
-        if size > self.size_max:
-            if self.is_request:
-                raise GuestFault(
-                    f"the request's body of {size} bytes is over the limit of {self.size_max}"
-                )
-            guest.oversize = size
-            raise GuestFault("the response is too large")
-        self.content += content
-
-
-class BodyStream(OutputStream):
-    """What a guest writes to a body through."""
-
-    __slots__ = ("_body",)
-
-    def __init__(self, body: OutgoingBody) -> None:
-        self._body = body
-
-    def room(self) -> int | None:
-        return self._body.room()
-
-    def write(self, guest: ComponentGuest, content: bytes) -> None:
-        self._body.write(guest, content)
 
 
 class OutgoingResponse:
@@ -319,7 +223,8 @@ def _request_consume(guest: ComponentGuest, number: int) -> Any:
         return err()
     incoming.is_consumed = True
     request = incoming.request
-    return ok(guest.own("incoming-body", IncomingBody(request.body, request.trailers)))
+    body = IncomingBody(guest, request.body, request.trailers, incoming.source)
+    return ok(guest.own("incoming-body", body))
 
 
 @function(TYPES, "[method]incoming-body.stream")
@@ -328,27 +233,32 @@ def _body_stream(guest: ComponentGuest, number: int) -> Any:
     if body.is_streamed:
         return err()
     body.is_streamed = True
-    return ok(guest.own("input-stream", InputStream(body.content)))
+    return ok(guest.own("input-stream", body.inflow))
 
 
 @function(TYPES, "[static]incoming-body.finish")
 def _body_finish(guest: ComponentGuest, number: int) -> wit.Own:
     body = guest.take(number)
-    return guest.own("future-trailers", FutureTrailers(body.trailers))
+    return guest.own("future-trailers", FutureTrailers(guest, body))
 
 
 @function(TYPES, "[method]future-trailers.subscribe")
-def _trailers_subscribe(guest: ComponentGuest, _number: int) -> wit.Own:
-    return guest.own("pollable", Timer())
+def _trailers_subscribe(guest: ComponentGuest, number: int) -> wit.Own:
+    return guest.own("pollable", Readiness(get(guest, number, FutureTrailers)))
 
 
 @function(TYPES, "[method]future-trailers.get")
 def _trailers_get(guest: ComponentGuest, number: int) -> Any:
     future = get(guest, number, FutureTrailers)
+    if not future.is_true():
+        return None
     if future.is_taken:
         return err()
     future.is_taken = True
-    return ok(ok(guest.own("fields", Fields(future.trailers)) if future.trailers else None))
+    if (failure := future.body.inflow.failure) is not None:
+        return ok(err(error_code(failure)))
+    trailers = future.body.trailers
+    return ok(ok(guest.own("fields", Fields(trailers)) if trailers else None))
 
 
 @function(TYPES, "[constructor]outgoing-response")
@@ -381,7 +291,11 @@ def _response_body(guest: ComponentGuest, number: int) -> Any:
     response = get(guest, number, OutgoingResponse)
     if response.body is not None:
         return err()
-    response.body = OutgoingBody(declared_length(response.headers), guest.limits.response_bytes)
+    response.body = OutgoingBody(
+        declared_length(response.headers),
+        guest.limits.response_bytes,
+        is_bounded=guest.takes_stream,
+    )
     return ok(guest.own("outgoing-body", response.body))
 
 
@@ -397,15 +311,10 @@ def _body_write(guest: ComponentGuest, number: int) -> Any:
 @function(TYPES, "[static]outgoing-body.finish")
 def _outgoing_finish(guest: ComponentGuest, number: int, trailers: int | None) -> Any:
     body = guest.take(number)
-    if trailers is not None:
-        body.trailers = guest.take(trailers).entries
-    if body.length is not None and len(body.content) != body.length:
-        body.abandon()
-        kind = "request" if body.is_request else "response"
-        return err({f"HTTP-{kind}-body-size": len(body.content)})
-    body.is_finished = True
-    body.tell()
-    return ok()
+    if body.finish([] if trailers is None else guest.take(trailers).entries):
+        return ok()
+    kind = "request" if body.is_request else "response"
+    return err({f"HTTP-{kind}-body-size": body.size})
 
 
 @function(TYPES, "[static]response-outparam.set")
@@ -418,8 +327,8 @@ def _set_response(guest: ComponentGuest, number: int, response: dict[str, Any]) 
 
 
 @function(TYPES, "http-error-code")
-def _error_code(_guest: ComponentGuest, _error: int) -> None:
-    return None
+def _error_code(guest: ComponentGuest, error: int) -> http.ErrorCode:
+    return error_code(get(guest, error, StreamError).cause)
 
 
 class IncomingHandler(Entry):
@@ -427,10 +336,30 @@ class IncomingHandler(Entry):
 
     def arguments(self, guest: ComponentGuest, payload: bytes) -> list[Any]:
         request = http.unpack_request(payload)
+        if request.is_streamed != (guest.source is not None):
+            raise errors.InvalidRequest("the rest of the request's body did not come with it")
         return [
-            guest.own("incoming-request", IncomingRequest(request)),
+            guest.own("incoming-request", IncomingRequest(request, guest.source)),
             guest.own("response-outparam", ResponseOutparam()),
         ]
+
+    def early_response(self, guest: ComponentGuest) -> bytes | None:
+        answer = guest.answer
+        if not isinstance(answer, OutgoingResponse):
+            return None
+        body = answer.body
+        if body is None or body.is_finished:
+            return _whole(answer)
+        guest.outflow = body
+        # As much as there is, and no more than the window.
+        return http.pack_response(
+            http.Response(
+                status=answer.status,
+                headers=answer.headers.entries,
+                body=body.take(len(body.content)),
+                is_streamed=True,
+            )
+        )
 
     def response(self, guest: ComponentGuest, _result: Any) -> bytes:
         answer = guest.answer
@@ -446,14 +375,19 @@ class IncomingHandler(Entry):
         if body is not None and not body.is_finished:
             promised = "" if body.length is None else f" of the {body.length} it promised"
             raise errors.ActorError(
-                f"the HTTP handler did not finish its body: it wrote {len(body.content)}"
-                f" bytes{promised}"
+                f"the HTTP handler did not finish its body: it wrote {body.size} bytes{promised}"
             )
-        return http.pack_response(
-            http.Response(
-                status=answer.status,
-                headers=answer.headers.entries,
-                body=b"" if body is None else bytes(body.content),
-                trailers=[] if body is None else body.trailers,
-            )
+        # What has flowed is not given again.
+        return _whole(answer) if guest.outflow is None else b""
+
+
+def _whole(answer: OutgoingResponse) -> bytes:
+    body = answer.body
+    return http.pack_response(
+        http.Response(
+            status=answer.status,
+            headers=answer.headers.entries,
+            body=b"" if body is None else bytes(body.content),
+            trailers=[] if body is None else body.trailers,
         )
+    )

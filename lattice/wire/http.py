@@ -38,6 +38,8 @@ class Request:
     headers: Headers = field(default_factory=list)
     body: bytes = b""
     trailers: Headers = field(default_factory=list)
+    is_streamed: bool = False
+    """Whether more of the body, and its trailers, come in the stream beside the call's payload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class Response:
     headers: Headers = field(default_factory=list)
     body: bytes = b""
     trailers: Headers = field(default_factory=list)
+    is_streamed: bool = False
+    """As a request's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +150,7 @@ def _request_map(request: Request) -> dict[str, Any]:
         "headers": request.headers,
         "body": request.body,
         "trailers": request.trailers,
+        **({"streamed": True} if request.is_streamed else {}),
     }
 
 
@@ -155,6 +160,7 @@ def _response_map(response: Response) -> dict[str, Any]:
         "headers": response.headers,
         "body": response.body,
         "trailers": response.trailers,
+        **({"streamed": True} if response.is_streamed else {}),
     }
 
 
@@ -178,6 +184,7 @@ def _request(content: "_Content") -> Request:
         headers=content.headers("headers"),
         body=content.bytes("body"),
         trailers=content.headers("trailers"),
+        is_streamed=content.is_true("streamed"),
     )
 
 
@@ -188,6 +195,7 @@ def _response(value: Any) -> Response:
         headers=content.headers("headers"),
         body=content.bytes("body"),
         trailers=content.headers("trailers"),
+        is_streamed=content.is_true("streamed"),
     )
 
 
@@ -210,6 +218,12 @@ class _Content:
         value = self._content.get(name, b"")
         if not isinstance(value, bytes):
             raise self._wrong(name, "bytes")
+        return value
+
+    def is_true(self, name: str) -> bool:
+        value = self._content.get(name, False)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
         return value
 
     def status(self) -> int:

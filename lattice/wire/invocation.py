@@ -5,17 +5,22 @@ a missing or wrongly typed key is ``invalid_request``, naming it.
 """
 
 import itertools
+import re
 import secrets
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lattice import errors, limits
 from lattice.wire import codec
+from lattice.wire.streams import Source
 
 VERSION = 1
 
 _T = TypeVar("_T")
 
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,64}")
+"""Of a stream: it becomes part of a subject."""
 
 _process_prefix = secrets.token_urlsafe(9)
 _counter = itertools.count()
@@ -48,6 +53,11 @@ class Reply:
 
     payload: bytes
     usage: Usage | None = None
+    """None where the callee says nothing of it, or goes on after its answer."""
+    stream: Source | None = None
+    """What of the answer is still to come; for a caller that takes it."""
+    stream_token: str | None = None
+    """By which it is found, until it was borrowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +92,12 @@ class Invocation:
     """Idempotency key."""
     trace: str | None = None
     """W3C ``traceparent``."""
+    stream: Source | None = None
+    """What of the payload is still to come."""
+    stream_token: str | None = None
+    """By which it is found, until it was borrowed."""
+    takes_stream: bool = False
+    """Whether the answer may have a stream as well; else it comes whole."""
 
 
 def parse_key(text: str, *, what: str) -> str:
@@ -99,7 +115,13 @@ def parse_key(text: str, *, what: str) -> str:
     return text
 
 
-def encode_request(invocation: Invocation, *, now: float, ref: PayloadRef | None = None) -> bytes:
+def encode_request(
+    invocation: Invocation,
+    *,
+    now: float,
+    ref: PayloadRef | None = None,
+    stream_token: str | None = None,
+) -> bytes:
     """Encode with the time that is left, so that the clocks of two machines need not agree."""
     envelope: dict[str, Any] = {
         "v": VERSION,
@@ -115,6 +137,10 @@ def encode_request(invocation: Invocation, *, now: float, ref: PayloadRef | None
         envelope["key"] = invocation.key
     if invocation.trace is not None:
         envelope["tr"] = invocation.trace
+    if stream_token is not None:
+        envelope["st"] = stream_token
+    if invocation.takes_stream:
+        envelope["ts"] = True
     return codec.pack(envelope)
 
 
@@ -139,13 +165,23 @@ def decode_request(
         hops=_count(envelope, "hop"),
         key=_optional(envelope, "key", str),
         trace=_optional(envelope, "tr", str),
+        stream_token=_stream_token(envelope),
+        takes_stream=_optional(envelope, "ts", bool) or False,
     )
     return invocation, _payload_ref(envelope)
 
 
-def encode_reply(call_id: str, reply: Reply, *, ref: PayloadRef | None = None) -> bytes:
+def encode_reply(
+    call_id: str,
+    reply: Reply,
+    *,
+    ref: PayloadRef | None = None,
+    stream_token: str | None = None,
+) -> bytes:
     envelope: dict[str, Any] = {"v": VERSION, "id": call_id}
     _put_payload(envelope, reply.payload, ref)
+    if stream_token is not None:
+        envelope["st"] = stream_token
     if (usage := reply.usage) is not None:
         envelope["use"] = {
             "cpu_us": usage.cpu_us,
@@ -214,7 +250,9 @@ def _reply(envelope: dict[Any, Any]) -> Reply:
             host_calls=_optional(cost, "calls", int) or 0,
             queue_us=_optional(cost, "queue_us", int) or 0,
         )
-    return Reply(_optional(envelope, "msg", bytes) or b"", usage)
+    return Reply(
+        _optional(envelope, "msg", bytes) or b"", usage, stream_token=_stream_token(envelope)
+    )
 
 
 def _envelope(data: bytes) -> dict[Any, Any]:
@@ -242,6 +280,12 @@ def _count(envelope: dict[Any, Any], key: str) -> int:
 
 def _optional(envelope: dict[Any, Any], key: str, kind: type[_T]) -> _T | None:
     return None if envelope.get(key) is None else _field(envelope, key, kind)
+
+
+def _stream_token(envelope: dict[Any, Any]) -> str | None:
+    if (token := _optional(envelope, "st", str)) is not None and not _TOKEN.fullmatch(token):
+        raise errors.InvalidRequest("envelope: 'st' is no token")
+    return token
 
 
 def _put_payload(envelope: dict[str, Any], payload: bytes, ref: PayloadRef | None) -> None:

@@ -7,17 +7,20 @@ target in the same process - it suspends nowhere and creates no task or timer.
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter_ns
 from typing import Protocol
 
 import structlog
 
 from lattice import errors, limits
+from lattice.wire import http
 from lattice.wire.invocation import Reply, parse_key
+from lattice.wire.streams import Source
 from providers.http_server import contract, cors, incoming_handler, problems
+from providers.http_server.bodies import RequestBody
 from providers.http_server.contract import Response
-from providers.http_server.listener import Receive, Scope, Send
+from providers.http_server.listener import CONNECTION, TRAILERS, Connection, Receive, Scope, Send
 from providers.http_server.problems import Refused
 from providers.http_server.routing import Header, Table
 from providers.http_server.settings import LinkSettings
@@ -41,6 +44,8 @@ class Caller(Protocol):
         link_name: str,
         key: str | None,
         trace: str | None,
+        stream: Source | None,
+        takes_stream: bool,
     ) -> Awaitable[Reply]: ...
 
 
@@ -92,11 +97,11 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
         header = contract.header_map(scope["headers"])
-        settings = None
+        settings = rest = None
         try:
             endpoint = self._route(scope, header)
             settings = endpoint.settings
-            response = await self._serve(endpoint, settings, scope, header, receive)
+            response, rest = await self._serve(endpoint, settings, scope, header, receive)
         except Refused as refusal:
             response = problems.refused(refusal)
         except errors.LatticeError as error:
@@ -109,7 +114,12 @@ class Application:
             response = problems.response(_bug(error))
         if settings is not None:
             _apply_policy(response, settings, header)
-        await _send(send, scope["method"], response)
+        if rest is not None:
+            await _send_in_pieces(send, scope, response, rest)
+        elif response.trailers and _takes_trailers(header) and not _is_bodiless(scope, response):
+            await _send_in_pieces(send, scope, response, Rest())
+        else:
+            await _send(send, scope["method"], response)
 
     def _route(self, scope: Scope, header: Header) -> Endpoint:
         try:
@@ -127,9 +137,10 @@ class Application:
         scope: Scope,
         header: dict[str, list[str]],
         receive: Receive,
-    ) -> Response:
+    ) -> "tuple[Response, Rest | None]":
+        """Have the endpoint answer; with a rest there is more to send, and it is to be closed."""
         if settings.cors and (allowed := cors.preflight(settings.cors, scope["method"], header)):
-            return allowed
+            return allowed, None
         if settings.readonly and scope["method"] not in ("GET", "HEAD"):
             error = errors.Denied("only GET and HEAD are allowed in read-only mode")
             raise Refused(405, error, (b"allow", b"GET, HEAD"))
@@ -139,14 +150,23 @@ class Application:
             )
         began_ns = perf_counter_ns()
         timeout_s = _timeout_s(settings, header)
+        key = _idempotency_key(header)
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
-        body = b""
+        body, upload, reply = b"", None, None
         endpoint.running += 1
+        # Of a call with a key the whole answer is remembered; HTTP/1.0 has no chunks.
+        may_flow = endpoint.is_wasi and key is None and scope["http_version"] == "1.1"
         try:
             if "content-length" in header or "transfer-encoding" in header:
                 loop = asyncio.get_running_loop()
                 deadline = loop.time() + timeout_s
-                body = await self._read_body(receive, header, settings.body_bytes_max, deadline)
+                if may_flow:
+                    body, upload = await self._begin_body(
+                        receive, scope, header, settings.body_bytes_max, deadline
+                    )
+                else:
+                    size_max = min(settings.body_bytes_max, limits.HTTP_BODY_BYTES_MAX)
+                    body = await self._read_body(receive, header, size_max, deadline)
                 timeout_s = max(0.0, deadline - loop.time())
             if endpoint.is_wasi:
                 interface, operation = incoming_handler.INTERFACE, incoming_handler.OPERATION
@@ -157,6 +177,8 @@ class Application:
                     query=query,
                     headers=scope["headers"],
                     body=body,
+                    is_streamed=upload is not None,
+                    trailers=[] if upload is not None else _trailers(scope),
                 )
             else:
                 interface, operation = contract.INTERFACE, contract.OPERATION
@@ -168,17 +190,54 @@ class Application:
                 payload,
                 timeout_s=timeout_s,
                 link_name=endpoint.link_name,
-                key=_idempotency_key(header),
+                key=key,
                 trace=_trace(header),
+                stream=upload,
+                takes_stream=may_flow,
             )
+            decode = (
+                incoming_handler.decode_response if endpoint.is_wasi else contract.decode_response
+            )
+            response = decode(reply.payload)
+        except errors.LatticeError as error:
+            _close(reply)
+            if upload is not None and upload.refusal is not None:
+                raise Refused(413, upload.refusal) from error
+            raise
+        except BaseException:
+            _close(reply)
+            raise
         finally:
-            endpoint.running -= 1
             self._budget.held_bytes -= len(body)
-        decode = incoming_handler.decode_response if endpoint.is_wasi else contract.decode_response
-        response = decode(reply.payload)
+            if reply is None or reply.stream is None:
+                endpoint.running -= 1
+                self._end_upload(upload)
         if settings.server_timing:
             response.headers.append((b"server-timing", _timing(reply, began_ns)))
-        return response
+        if reply.stream is None:
+            return response, None
+        return response, Rest(reply.stream, lambda: self._end(endpoint, upload))
+
+    def _end(self, endpoint: Endpoint, upload: RequestBody | None) -> None:
+        endpoint.running -= 1
+        self._end_upload(upload)
+
+    def _end_upload(self, upload: RequestBody | None) -> None:
+        if upload is not None:
+            upload.close()
+            self._budget.held_bytes -= limits.STREAM_WINDOW_BYTES
+
+    async def _begin_body(
+        self, receive: Receive, scope: Scope, header: Header, size_max: int, deadline: float
+    ) -> tuple[bytes, RequestBody | None]:
+        """Collect a body that is small; of any other give what has come, and the rest of it."""
+        declared = int(header.get("content-length", ["0"])[0])
+        if declared > size_max:
+            raise _too_large(declared, size_max)
+        if "content-length" in header and declared <= limits.HTTP_WHOLE_BODY_BYTES:
+            return await self._read_body(receive, header, size_max, deadline), None
+        self._budget.take(limits.STREAM_WINDOW_BYTES)
+        return b"", RequestBody(receive, size_max=size_max, trailers=lambda: _trailers(scope))
 
     async def _read_body(
         self, receive: Receive, header: Header, size_max: int, deadline: float
@@ -211,6 +270,11 @@ class Application:
             if not complete:
                 self._budget.held_bytes -= size
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _close(reply: Reply | None) -> None:
+    if reply is not None and reply.stream is not None:
+        reply.stream.close()
 
 
 def _too_large(size: int, size_max: int) -> Refused:
@@ -276,6 +340,81 @@ def _bug(error: Exception) -> errors.InternalError:
     reference = secrets.token_hex(4)
     log.error("HTTP request failed", reference=reference, exc_info=error)
     return errors.InternalError(f"a bug of the HTTP server; see its log at reference {reference}")
+
+
+class Rest:
+    """What of a response is still to come; without a source nothing but its trailers."""
+
+    __slots__ = ("_ended", "source")
+
+    def __init__(
+        self, source: Source | None = None, ended: Callable[[], None] | None = None
+    ) -> None:
+        self.source = source
+        self._ended = ended
+
+    def close(self) -> None:
+        """Want no more of it, and let go of what the request had."""
+        if self.source is not None:
+            self.source.close()
+        if self._ended is not None:
+            self._ended()
+
+
+def _trailers(scope: Scope) -> http.Headers:
+    """What followed the request's body, which was read."""
+    return [(name.decode("latin-1"), value) for name, value in scope.get(TRAILERS, ())]
+
+
+def _takes_trailers(header: Mapping[str, list[str]]) -> bool:
+    """Whether the client said so (RFC 9110 section 6.5.1)."""
+    said = ",".join(header.get("te", ())).lower()
+    return any(each.partition(";")[0].strip() == "trailers" for each in said.split(","))
+
+
+def _is_bodiless(scope: Scope, response: Response) -> bool:
+    return scope["method"] == "HEAD" or response.status in (204, 205, 304)
+
+
+async def _send_in_pieces(send: Send, scope: Scope, response: Response, rest: Rest) -> None:
+    """Send a response while it is made, no faster than the client reads it.
+
+    One that breaks off, or whose request is cancelled, ends its connection: the client sees that it
+    is not complete.
+    """
+    if _is_bodiless(scope, response):
+        rest.close()
+        response.body = b""
+        await _send(send, scope["method"], response)
+        return
+    connection: Connection = scope[CONNECTION]
+    connection.is_flowing = True
+    headers = response.headers
+    if response.length is not None:
+        headers.append((b"content-length", response.length))
+    try:
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        if response.body:
+            await send({"type": "http.response.body", "body": response.body, "more_body": True})
+        trailers = response.trailers
+        if (source := rest.source) is not None:
+            while piece := await source.read(limits.STREAM_PIECE_BYTES):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            trailers = incoming_handler.checked_trailers(source.trailers)
+    except errors.LatticeError as error:
+        log.info("a response broke off", code=error.code, error=error.text)
+        connection.break_off()
+    except asyncio.CancelledError:
+        # The client is gone, or the listener cuts off what outlived its grace.
+        connection.break_off()
+    else:
+        header = contract.header_map(scope["headers"])
+        if trailers and response.length is None and _takes_trailers(header):
+            connection.end_with(trailers)
+        else:
+            await send({"type": "http.response.body", "body": b""})
+    finally:
+        rest.close()
 
 
 async def _send(send: Send, method: str, response: Response) -> None:

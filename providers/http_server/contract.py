@@ -9,7 +9,7 @@ an absent status is 200, absent headers and body are empty.
 import functools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lattice import errors
@@ -57,6 +57,10 @@ class Response:
     body: bytes
     length: bytes | None = None
     """Content-Length that the actor gave: an answer to HEAD may have it without a body."""
+    is_streamed: bool = False
+    """Whether more of the body is to come."""
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """What follows the body, where the client takes that."""
 
 
 def header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 The call carries what the interface's resources hold (``lattice.wire.http``). Unlike in
 ``wasmcloud:httpserver``, names and values of headers keep their order, and values their bytes.
-Trailers are the handler's to write; this server sends none.
+Bodies that are large, or whose length nobody knows yet, flow in pieces in both directions.
 """
 
 from collections.abc import Iterable
@@ -26,6 +26,8 @@ def encode_request(
     query: str,
     headers: Iterable[tuple[bytes, bytes]],
     body: bytes,
+    is_streamed: bool = False,
+    trailers: http.Headers | None = None,
 ) -> bytes:
     fields = [(name.decode("latin-1"), value) for name, value in headers]
     authority = next((value.decode("latin-1") for name, value in fields if name == "host"), None)
@@ -37,8 +39,24 @@ def encode_request(
             authority=authority,
             headers=fields,
             body=body,
+            is_streamed=is_streamed,
+            trailers=trailers or [],
         )
     )
+
+
+def checked_trailers(trailers: http.Headers) -> list[tuple[bytes, bytes]]:
+    """What may follow a body, as it is sent.
+
+    Raises:
+        ActorError: it would break HTTP's framing; says how.
+    """
+    if not trailers:
+        return []
+    checked = Response(200, [], b"")
+    for name, value in trailers:
+        contract.take_header(checked, name, value.decode("latin-1"))
+    return checked.headers
 
 
 def decode_response(payload: bytes) -> Response:
@@ -55,7 +73,8 @@ def decode_response(payload: bytes) -> Response:
         raise contract.malformed(
             f"status {answer.status} is not {contract.STATUS_MIN} to {contract.STATUS_MAX}"
         )
-    response = Response(answer.status, [], answer.body)
+    response = Response(answer.status, [], answer.body, is_streamed=answer.is_streamed)
+    response.trailers = checked_trailers(answer.trailers)
     for name, value in answer.headers:
         contract.take_header(response, name, value.decode("latin-1"))
     return response

@@ -21,7 +21,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -37,6 +37,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CONNECTION, TRAILERS = "lattice.connection", "lattice.trailers"
+"""Keys of a scope: who ends a response as ASGI can't, and what followed the request's body."""
 
 BACKLOG = 2048
 """Connections the kernel holds until they are accepted; the kernel's own bound may be lower."""
@@ -261,6 +264,20 @@ class _State(ServerState):
         return [each for each in self.connections if isinstance(each, _Protocol)]
 
 
+class Connection(Protocol):
+    """What ASGI has no messages for."""
+
+    is_flowing: bool
+    """Whether the response comes in pieces, made while the client reads: then the application is
+    cancelled when the client goes away, also after the response has begun."""
+
+    def end_with(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """End a response that has been sent in chunks, with what follows the body."""
+
+    def break_off(self) -> None:
+        """End the connection in the middle of a response, so that nobody takes it for complete."""
+
+
 class _Protocol(HttpToolsProtocol):
     """One connection, with bounds.
 
@@ -281,6 +298,7 @@ class _Protocol(HttpToolsProtocol):
         self._request: asyncio.Task[None] | None = None
         """Runs the application for it."""
         self._receiving_body = False
+        self.is_flowing = False
         self._head_since: float | None = None
         self._lingering_since: float | None = None
         self._idle_since: float | None = None
@@ -338,6 +356,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._receiving_body = False
+        if self.headers:
+            self.cycle.scope[TRAILERS] = self.headers  # type: ignore[literal-required]
         self._lingering_since = None
         self._unproductive_bytes = 0
         super().on_message_complete()
@@ -387,15 +407,40 @@ class _Protocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _cancel_request(self) -> bool:
-        """Cancel the application, unless it has come to the response, which ends by itself."""
-        if self._running is None or self._running.response_started:
+        """Cancel the application, unless it has come to a response that ends by itself."""
+        if self._running is None or self._running.response_complete:
+            return False
+        if self._running.response_started and not self.is_flowing:
             return False
         assert self._request is not None
         return self._request.cancel()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        self.is_flowing = False
+        cycle.scope[CONNECTION] = self  # type: ignore[literal-required]
         self._request = self.server_state.requests.spawn(cycle.run_asgi(app), name="http request")
+
+    def end_with(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        cycle = self._running
+        assert cycle is not None, "it has begun"
+        if cycle.disconnected:
+            return
+        lines = [b"0", *(name + b": " + value for name, value in trailers), b"", b""]
+        self.transport.write(b"\r\n".join(lines))
+        self._complete(cycle)
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    def break_off(self) -> None:
+        assert self._running is not None, "it has begun"
+        self._complete(self._running)
+        self.transport.close()
+
+    def _complete(self, cycle: RequestResponseCycle) -> None:
+        cycle.response_complete = True
+        cycle.message_event.set()
 
     def _is_busy(self) -> bool:
         return self._running is not None and not self._running.response_complete

@@ -217,7 +217,7 @@ def _parse_shared(values: Mapping[str, str]) -> LinkSettings:
         server_timing=not _boolean(values, "disable_server_timing"),
         timeout_s=timeout_ms / 1000,
         body_bytes_max=_integer(
-            values, "max_body_bytes", limits.HTTP_BODY_BYTES, 0, limits.HTTP_BODY_BYTES_MAX
+            values, "max_body_bytes", limits.HTTP_BODY_BYTES, 0, limits.HTTP_FLOWING_BODY_BYTES_MAX
         ),
         requests_max=_integer(
             values,

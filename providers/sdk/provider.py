@@ -11,6 +11,7 @@ from lattice.rpc import Rpc
 from lattice.wire.invocation import Reply
 from lattice.wire.provider import Health, HostData
 from lattice.wire.provider import ResolvedLink as Link
+from lattice.wire.streams import Source
 
 if TYPE_CHECKING:
     from providers.sdk.runtime import ProviderRuntime
@@ -83,8 +84,15 @@ class Context(Protocol):
         link_name: str = "default",
         key: str | None = None,
         trace: str | None = None,
+        stream: Source | None = None,
+        takes_stream: bool = False,
     ) -> Reply:
-        """As ``call``, with what the call cost beside the payload."""
+        """As ``call``, with what the call cost beside the payload.
+
+        ``stream`` is what of the payload is still to come; it is the caller's to close when the
+        answer is there and complete. With ``takes_stream`` the answer may have one as well, which
+        the caller reads to its end or closes: until then the callee may go on.
+        """
         ...
 
 

@@ -20,6 +20,7 @@ from lattice.rpc import Rpc, Service
 from lattice.wire import control
 from lattice.wire.invocation import Invocation, Reply
 from lattice.wire.provider import SHUTDOWN_REPLY, Health, HostData, ResolvedLink, Shutdown
+from lattice.wire.streams import Source
 from providers.sdk.provider import Call, Provider, serves
 
 log = structlog.get_logger()
@@ -114,6 +115,8 @@ class ProviderRuntime:
         link_name: str = "default",
         key: str | None = None,
         trace: str | None = None,
+        stream: Source | None = None,
+        takes_stream: bool = False,
     ) -> Reply:
         """Call an actor; see ``providers.sdk.Context``."""
         return await self._rpc.call(
@@ -127,6 +130,8 @@ class ProviderRuntime:
                 link_name=link_name,
                 key=key,
                 trace=trace,
+                stream=stream,
+                takes_stream=takes_stream,
             )
         )
 

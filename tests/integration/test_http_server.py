@@ -21,6 +21,7 @@ from lattice import errors, limits
 from lattice.bus import Bus
 from lattice.wire import codec
 from lattice.wire.invocation import Reply, Usage
+from lattice.wire.streams import Source
 from providers.http_server import listener
 from providers.http_server.problems import STATUS_BY_CODE
 from providers.http_server.provider import HttpServer
@@ -84,7 +85,11 @@ class FakeContext:
         link_name: str = "default",
         key: str | None = None,
         trace: str | None = None,
+        stream: Source | None = None,
+        takes_stream: bool = False,
     ) -> Reply:
+        assert stream is None
+        assert not takes_stream, "a module's answer comes whole"
         request = codec.unpack(payload)
         received = Received(target, interface, operation, request, timeout_s, link_name, key, trace)
         self.calls.append(received)

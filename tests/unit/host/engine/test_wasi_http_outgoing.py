@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from host.engine import Code, Engine, EngineSettings
-from host.engine.wasip2_http_outgoing import error_code
+from host.engine.wasip2_http_errors import error_code
 from lattice import errors, limits
 from lattice.wire import codec, http
 from tests.support.components import guest

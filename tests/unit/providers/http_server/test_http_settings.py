@@ -81,7 +81,7 @@ def test_a_port_alone_listens_on_the_loopback_and_an_address_goes_before_it() ->
     ("key", "low", "high"),
     [
         ("timeout_ms", 1, 600_000),
-        ("max_body_bytes", 0, limits.HTTP_BODY_BYTES_MAX),
+        ("max_body_bytes", 0, limits.HTTP_FLOWING_BODY_BYTES_MAX),
         ("max_concurrent_requests", 1, limits.CALLS_PENDING_MAX),
         ("cors_max_age_secs", 0, 86_400),
     ],
