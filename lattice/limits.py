@@ -62,7 +62,7 @@ STREAM_WINDOW_BYTES = 256 * KIB
 """Bytes of a body that are held where they are made until somebody reads them. A body that is
 complete by then travels whole, which is faster."""
 
-STREAM_PATIENCE_S = 5.0
+STREAM_PATIENCE_S = 2.0
 """After so long its owner answers that there is no piece yet, so that silence means something."""
 
 STREAM_GRACE_S = 2.0

@@ -14,6 +14,7 @@ from lattice.wire.invocation import Invocation, PayloadRef, Reply, Usage
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = 1000.0
+TOKEN = "0123456789abcdef-_ABCD"
 
 REF = PayloadRef(name="abc.1.q", size=2_000_000, digest="00ff")
 PLAIN = Invocation(
@@ -38,6 +39,17 @@ FULL = Invocation(
     hops=2,
     key="once",
     trace="00-aa-bb-01",
+)
+STREAMED = Invocation(
+    id="abc.1",
+    source="http",
+    target="site",
+    interface="wasi:http/incoming-handler",
+    operation="incoming-handler.handle",
+    payload=b"\x01\x02",
+    deadline=NOW + 1.5,
+    takes_stream=True,
+    stream_token=TOKEN,
 )
 REQUESTS: dict[str, tuple[Invocation, PayloadRef | None]] = {
     "request": (PLAIN, None),
@@ -79,6 +91,20 @@ def test_requests_are_encoded_and_decoded_as_published(name: str) -> None:
 
     assert invocation.encode_request(call, now=NOW, ref=ref) == golden(name)
     assert decode(golden(name)) == (call, ref)
+
+
+def test_the_token_of_a_stream_travels_beside_the_payload() -> None:
+    data = invocation.encode_request(STREAMED, now=NOW, stream_token=TOKEN)
+    call, _ = invocation.decode_request(data, source="http", target="site", now=NOW)
+    assert call == STREAMED
+    answer = invocation.encode_reply("abc.1", Reply(b"head"), stream_token=TOKEN)
+    assert invocation.decode_reply(answer) == (Reply(b"head", stream_token=TOKEN), None)
+
+
+@pytest.mark.parametrize("token", ["short", "0123456789abcdef.", "0123456789abcdef>", "x" * 65, 5])
+def test_a_token_that_could_name_another_subject_is_refused(token: object) -> None:
+    with pytest.raises(errors.InvalidRequest, match="'st'"):
+        decode({**REQUEST, "st": token})
 
 
 @pytest.mark.parametrize("name", REPLIES)
