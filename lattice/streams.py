@@ -49,8 +49,8 @@ class Loan:
         self._asked_at = self._loop.time()
         self._last = Piece(at=0, content=b"")
         """The piece that was given last: its answer may be lost, and asked for again."""
-        self._reply = ""
-        """Where the question that waits wants its answer."""
+        self._waiting: tuple[Question, str] | None = None
+        """The question that waits, and where it wants its answer."""
         self._reading: asyncio.Task[None] | None = None
         self._subscription: Subscription | None = None
         self._silence = self._loop.call_later(limits.STREAM_SILENCE_S, self._check_silence)
@@ -103,23 +103,26 @@ class Loan:
             self._give_up()
             return
         self._asked_at = self._loop.time()
-        self._reply = message.reply
+        self._waiting = question, message.reply
         if self._reading is None or self._reading.done():
-            self._reading = self._tasks.spawn(self._answer(question), name="piece of a stream")
+            self._reading = self._tasks.spawn(self._answer(), name="piece of a stream")
 
-    async def _answer(self, question: Question) -> None:
-        last = self._last
-        if question.at == last.at + len(last.content):
-            await self._read_on(question)
-        elif question.at != last.at:
-            gap = errors.InvalidRequest("it asks for a piece that is gone")
-            self._last = Piece(at=question.at, content=b"", error=gap)
-        reply, self._reply = self._reply, ""
-        try:
-            await self._bus.publish(reply, wire.encode_piece(self._last))
-        except errors.LatticeError as error:
-            # The reader asks again, if it can.
-            log.debug("a piece of a stream could not be sent", error=error.text)
+    async def _answer(self) -> None:
+        while self._waiting is not None:
+            question, _ = self._waiting
+            last = self._last
+            if question.at == last.at + len(last.content):
+                await self._read_on(question)
+            elif question.at != last.at:
+                gap = errors.InvalidRequest("it asks for a piece that is gone")
+                self._last = Piece(at=question.at, content=b"", error=gap)
+            # It may have been asked again meanwhile, by a reader that expects no answer elsewhere.
+            (_, reply), self._waiting = self._waiting, None
+            try:
+                await self._bus.publish(reply, wire.encode_piece(self._last))
+            except errors.LatticeError as error:
+                # The reader asks again, if it can.
+                log.debug("a piece of a stream could not be sent", error=error.text)
 
     async def _read_on(self, question: Question) -> None:
         at, size_max = question.at, min(question.size_max, limits.STREAM_PIECE_BYTES)

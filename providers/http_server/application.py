@@ -201,11 +201,13 @@ class Application:
             response = decode(reply.payload)
         except errors.LatticeError as error:
             _close(reply)
+            reply = None
             if upload is not None and upload.refusal is not None:
                 raise Refused(413, upload.refusal) from error
             raise
         except BaseException:
             _close(reply)
+            reply = None
             raise
         finally:
             self._budget.held_bytes -= len(body)
@@ -273,6 +275,7 @@ class Application:
 
 
 def _close(reply: Reply | None) -> None:
+    """Want no more of an answer that can't be passed on."""
     if reply is not None and reply.stream is not None:
         reply.stream.close()
 

@@ -37,23 +37,23 @@ class RequestBody:
 
     async def read(self, size_max: int) -> bytes:
         while not self._held and not self._is_complete:
-            if self.refusal is not None:
-                raise self.refusal
+            self._check_size(0)
             if self._is_closed:
                 raise errors.Cancelled("the request is answered, and its body not wanted any more")
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise errors.Cancelled("the client went away")
+            self._check_size(len(message["body"]))
             self._held = message["body"]
             self._is_complete = not message["more_body"]
-            self._size += len(self._held)
-            if self._size > self._size_max:
-                self._held = b""
-                self.refusal = errors.PayloadTooLarge(
-                    "the request's body", self._size, self._size_max
-                )
         taken, self._held = self._held[:size_max], self._held[size_max:]
         return taken
+
+    def _check_size(self, more_bytes: int) -> None:
+        self._size += more_bytes
+        if self._size > self._size_max:
+            self.refusal = errors.PayloadTooLarge("the request's body", self._size, self._size_max)
+            raise self.refusal
 
     def close(self) -> None:
         self._is_closed = True
