@@ -16,7 +16,7 @@ from host.engine import component_ffi, ffi, steps, traps, wit
 from host.engine.code import Code
 from host.engine.component import CORE_INSTANCES_MAX, TABLES_MAX, Component, Entry
 from host.engine.component_ffi import VALUE_BYTES
-from host.engine.component_guest import ComponentGuest, Later
+from host.engine.component_guest import Abandonable, ComponentGuest, Later
 from host.engine.descriptors import NOTHING, World
 from host.engine.execution import FUEL_MAX, Execution
 from host.engine.guest import DEFAULT_LIMITS, CallLimits, GuestFault, HostCalls
@@ -213,6 +213,11 @@ class ComponentExecution(Execution):
             task.cancel()
         if call.source is not None:
             call.source.close()
+        for resource in call.resources.values():
+            if isinstance(resource, Abandonable):
+                resource.leave()
+        for work in call.afterwards:
+            call.tasks.spawn(work(), name="what a guest left to be done")
         super()._end(error)
         if call.outflow is not None:
             call.outflow.fail(self._error or errors.ActorError("it left its answer unfinished"))

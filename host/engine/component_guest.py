@@ -92,6 +92,9 @@ class Abandonable:
     def abandon(self) -> None:
         """The guest has dropped it; called on whatever thread that runs on."""
 
+    def leave(self) -> None:
+        """The call has ended, and the guest holds it still; called on the event loop's thread."""
+
 
 _numbers = itertools.count(1)
 """Of resources. One row for all calls: an instance that is kept for another has some already."""
@@ -101,6 +104,7 @@ class ComponentGuest(Guest):
     """State of one call as its guest, a component, sees it."""
 
     __slots__ = (
+        "afterwards",
         "answer",
         "link_names",
         "memory_bytes_min",
@@ -140,6 +144,8 @@ class ComponentGuest(Guest):
         """Whether its caller takes an answer in pieces."""
         self.outflow: Outflow | None = None
         """What of its answer is still to come, once the answer was given."""
+        self.afterwards: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """What it left to be done: before it goes on with the same, or once its call has ended."""
         self.tasks = tasks
         self.under_way: set[asyncio.Task[None]] = set()
         """What goes on beside it for its sake, and ends with its call."""
@@ -199,6 +205,7 @@ RESOURCES = {
             *("response-outparam", "incoming-response", "incoming-body", "future-trailers"),
             *("outgoing-response", "outgoing-body", "future-incoming-response"),
             *("bucket", "cas", "call-target-interface"),
+            *("container", "stream-object-names", "incoming-value", "outgoing-value"),
         ),
         start=1,
     )

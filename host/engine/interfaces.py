@@ -1,9 +1,23 @@
 """What a component can import from the host itself, and the exports called in their own way."""
 
-from host.engine import wasi_config, wasi_keyvalue, wasip2, wasip2_http, wasip2_http_outgoing
+from host.engine import (
+    wasi_blobstore,
+    wasi_config,
+    wasi_keyvalue,
+    wasip2,
+    wasip2_http,
+    wasip2_http_outgoing,
+)
 from host.engine.component import Entry, Functions
 
-_FAMILIES = (wasip2, wasip2_http, wasip2_http_outgoing, wasi_keyvalue, wasi_config)
+_FAMILIES = (
+    wasip2,
+    wasip2_http,
+    wasip2_http_outgoing,
+    wasi_keyvalue,
+    wasi_blobstore,
+    wasi_config,
+)
 
 FUNCTIONS: Functions = {
     interface: {

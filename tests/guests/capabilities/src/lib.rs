@@ -1,5 +1,7 @@
 //! A component for tests that uses each capability a host has for components.
 
+mod blobs;
+
 wit_bindgen::generate!({ world: "user", path: "wit", generate_all });
 
 use wasi::config0_2_0_draft::runtime;
@@ -79,7 +81,10 @@ impl Guest for User {
                 log(Level::Trace, "", argument);
                 Ok(String::new())
             }
-            _ => Err("no such exercise".into()),
+            _ => match what.strip_prefix("blobs-") {
+                Some(what) => blobs::exercise(what, argument),
+                None => Err("no such exercise".into()),
+            },
         }
     }
 }

@@ -54,8 +54,9 @@ def test_the_links_of_a_component_are_shown_as_they_are_put() -> None:
             "role": "target",
         }
     ]
-    (line,) = (line for line in map(str, inspection.text(user)) if "link put" in line)
-    assert "ID TARGET wasi keyvalue --interface atomics --interface batch --interface store" in line
+    blobs, keys = [line for line in map(str, inspection.text(user)) if "link put" in line]
+    assert "ID TARGET wasi blobstore --interface blobstore" in blobs
+    assert "ID TARGET wasi keyvalue --interface atomics --interface batch --interface store" in keys
 
 
 def test_who_signed_it_is_shown(tmp_path: Path) -> None:
