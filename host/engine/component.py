@@ -138,6 +138,13 @@ class Component(Code):
         """
         entries = self.facts.entries
         if (entry := entries.get(operation)) is None:
+            # With its package, as others' command lines and manifests have it.
+            entry = entries.get(operation.rpartition("/")[2])
+            if entry is not None and f"{entry.interface.partition('@')[0]}.{entry.function}" != (
+                operation
+            ):
+                entry = None
+        if entry is None:
             there = ", ".join(sorted(entries))[: limits.ERROR_TEXT_CHARS - 200]
             raise errors.InvalidRequest(
                 f"the component has no operation {operation[:100]!r}; it has: {there or 'none'}"
@@ -245,9 +252,8 @@ def _link(linker: int, world: wit.World, functions: Functions, callbacks: list[A
         _check_import(interface, functions)
         own = functions.get(interface.plain_name, {})
         with component_ffi.Linking(linker, interface.name) as linking:
-            for name in interface.resources:
-                known = component_guest.RESOURCE_NAMES.get(name, name)
-                kind = kinds.setdefault(known, len(kinds) + 1)
+            for name, first in interface.resources.items():
+                kind = kinds.setdefault(first, len(kinds) + 1)
                 linking.add_resource(name, kind, component_guest.DROP)
             for name, function in interface.functions.items():
                 there = own.get(name)

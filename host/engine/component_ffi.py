@@ -337,6 +337,8 @@ class _TypeReader:
         self.engine = engine
         self._left = limits.WIT_TYPES_MAX
         self._where = ""
+        self._resources: list[tuple[Any, str]] = []
+        """Types of resources that were seen, and their names."""
 
     def interfaces(self, items: dict[str, Any], side: str) -> dict[str, wit.Interface]:
         found: dict[str, wit.Interface] = {}
@@ -363,19 +365,19 @@ class _TypeReader:
                 # A type that it names for others.
                 self._type(kind, 0)
         if own:
-            found[""] = wit.Interface("", own, ())
+            found[""] = wit.Interface("", own, {})
         return found
 
     def _interface(self, name: str, kind: Any, side: str) -> wit.Interface:
         functions: dict[str, wit.Function] = {}
-        resources = []
+        resources: dict[str, str] = {}
         for member, item in kind.exports(self.engine).items():
             what = item.ty
             self._where = f"{side} {name}#{member}"
             if isinstance(what, wasmtime_component.FuncType):
                 functions[member] = self._function(what)
             elif isinstance(what, wasmtime_component.ResourceType):
-                resources.append(member)
+                resources[member] = self._first_name(what, member)
             elif isinstance(what, wasmtime_component.ValType):
                 self._type(what, 0)
             else:
@@ -383,7 +385,15 @@ class _TypeReader:
                     f"the component can't run here: the {self._where} is neither a function nor a"
                     " type"
                 )
-        return wit.Interface(name, functions, tuple(resources))
+        return wit.Interface(name, functions, resources)
+
+    def _first_name(self, resource: Any, name: str) -> str:
+        """What a type was called first: interfaces use resources of others by new names."""
+        for seen, first in self._resources:
+            if seen == resource:
+                return first
+        self._resources.append((resource, name))
+        return name
 
     def _function(self, kind: Any) -> wit.Function:
         if _is_async(ctypes.cast(kind.ptr(), c_void_p)):

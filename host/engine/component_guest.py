@@ -212,9 +212,6 @@ RESOURCES = {
 }
 """The host's types of resources, and the numbers that the library knows them by."""
 
-RESOURCE_NAMES = {"io-error": "error", "headers": "fields", "trailers": "fields"}
-"""Names under which interfaces use others' types."""
-
 
 def callback(name: str, function: HostFunction, signature: Signature) -> Any:
     """Make the callback of a host function; ``name`` is what errors call it."""

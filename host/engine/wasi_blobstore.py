@@ -34,6 +34,9 @@ from lattice.wire import codec
 TABLE = Table()
 function = TABLE.put
 
+PACKAGE = "wasi:blobstore"
+"""What links are looked up by: containers are reached over one that names ``blobstore`` alone."""
+
 BLOBSTORE = "wasi:blobstore/blobstore"
 CONTAINER = "wasi:blobstore/container"
 TYPES = "wasi:blobstore/types"
@@ -104,8 +107,7 @@ async def execute(host: HostCalls, link_name: str, operation: str, *arguments: A
     Raises:
         LatticeError: what came in its place, be it the provider's refusal or the lattice's.
     """
-    interface = f"wasi:blobstore/{operation.partition('.')[0]}"
-    answer = host.call(link_name, interface, operation, codec.pack(list(arguments)))
+    answer = host.call(link_name, PACKAGE, operation, codec.pack(list(arguments)))
     if inspect.isawaitable(answer):
         answer = await answer
     try:

@@ -1,11 +1,15 @@
 """``wasi:keyvalue`` of both drafts: store, atomics and batch, over the link to a key-value store.
 
-The link is that of ``wasi:keyvalue``, and a bucket's identifier is the link's name: ``default``, or
-nothing, is the default one. What goes over it are the operations of the key-value provider's page;
-most have the name of the function, and their answer is its result. Kept here is only what the
-provider does not: the parts of a ``cas``, and the first draft's cursors, which are numbers.
+The link is that of ``wasi:keyvalue``, and a bucket's identifier is the link's name where a link has
+it. Components know buckets that nobody made a link for, and choose links otherwise: then it is the
+link that the guest has chosen, or the default one.
+
+What goes over it are the operations of the key-value provider's page; most have the name of the
+function, and their answer is its result. Kept here is only what the provider does not: the parts of
+a ``cas``, and the first draft's cursors, which are numbers.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -53,7 +57,10 @@ CHECKS = {
 
 
 class Bucket(Lasting):
-    """A store that a guest has opened: the name of the link that leads there."""
+    """A store that a guest has opened: the name of the link that leads there, if there is one.
+
+    Else, or without a name, the link is the one that the guest has chosen, or the default one.
+    """
 
     __slots__ = ("cursors", "link_name")
 
@@ -116,7 +123,12 @@ def _execute(
         size, limit = len(payload), guest.limits.request_bytes
         if size > limit:
             raise errors.PayloadTooLarge("the arguments", size, limit)
-        return host.call(bucket.link_name, STORE, operation, payload)
+        interface = f"wasi:keyvalue/{operation.partition('.')[0]}"
+        chosen = guest.link_name(interface) or guest.link_name(STORE)
+        if bucket.link_name:
+            with contextlib.suppress(errors.NoLink):
+                return host.call(bucket.link_name, interface, operation, payload)
+        return host.call(chosen, interface, operation, payload)
 
     def end(answer: bytes) -> Any:
         try:
@@ -131,12 +143,11 @@ def _execute(
 
 @function(STORE, "open")
 def _open(guest: ComponentGuest, identifier: str) -> Any:
-    name = identifier if identifier not in ("", "default") else guest.link_name(STORE)
     try:
-        if name:
-            names.parse_link_name(name)
+        names.parse_link_name(identifier)
     except errors.InvalidRequest:
-        return err({"no-such-store": None})
+        identifier = ""
+    name = "" if identifier == names.DEFAULT_LINK else identifier
     return ok(guest.own("bucket", Bucket(name)))
 
 
@@ -163,7 +174,10 @@ def _exists(guest: ComponentGuest, number: int, key: str) -> Later:
 @function(STORE, "[method]bucket.list-keys", suspends=True)
 def _list_keys(guest: ComponentGuest, number: int, cursor: str | int | None) -> Any:
     bucket = get(guest, number, Bucket)
-    if isinstance(cursor, int):
+    if cursor == 0:
+        # Where the first draft begins, to some.
+        cursor = None
+    elif isinstance(cursor, int):
         if not 0 < cursor <= len(bucket.cursors):
             return err({"other": f"cursor {cursor} is none that this bucket gave"})
         cursor = bucket.cursors[cursor - 1]

@@ -177,7 +177,8 @@ class Interface:
     name: str
     """``namespace:package/name@version``, or the bare name of what belongs to the world itself."""
     functions: dict[str, Function]
-    resources: tuple[str, ...]
+    resources: dict[str, str]
+    """Its types of resources, and the name under which each was first imported or exported."""
 
     @property
     def plain_name(self) -> str:

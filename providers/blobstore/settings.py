@@ -144,13 +144,15 @@ def parse(provider: Mapping[str, str], link: Mapping[str, str], *, lattice: str)
         InvalidRequest: the backend is unknown, or one of its keys is wrong; the text names it.
     """
     provider, link = _folded(provider), _folded(link)
-    if "root" in link:
-        raise errors.InvalidRequest("root may stand only in the provider's own configuration")
     config = {**provider, **link}
     match backend := config.get("backend", "nats"):
         case "memory":
             return MemorySettings()
         case "filesystem":
+            if "root" in link:
+                raise errors.InvalidRequest(
+                    "root may stand only in the provider's own configuration"
+                )
             return _filesystem(config)
         case "nats":
             return _nats(config, lattice)

@@ -22,7 +22,8 @@ async def linked(cluster: Cluster, backend: str, **command: Any) -> None:
     await cluster.control.put_config("kept", {"backend": backend})
     await cluster.start_provider("blobs", "lattice+builtin://blobstore", on=beta, config=["kept"])
     await cluster.start_actor("user", wasm=components.guest("capabilities"), on=alpha, **command)
-    await cluster.link("user", "blobs", "wasi:blobstore")
+    # As manifests of others have it: containers are not named.
+    await cluster.link("user", "blobs", "wasi:blobstore", interfaces=["blobstore"])
 
 
 @pytest.mark.parametrize("backend", ["memory", "nats"])

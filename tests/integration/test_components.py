@@ -94,8 +94,11 @@ async def test_components_call_each_other_across_hosts_by_their_own_interface(
 
     await cluster.link("caller", "doubler", "acme:math", interfaces=["ops"])
 
-    answer = await cluster.call("caller", "more.quadruple", codec.pack([5]))
-    assert codec.unpack(answer) == 20
+    for operation in ("more.quadruple", "acme:math/more.quadruple"):
+        answer = await cluster.call("caller", operation, codec.pack([5]))
+        assert codec.unpack(answer) == 20
+    with pytest.raises(errors.InvalidRequest, match="no operation 'acme:maths/more"):
+        await cluster.call("caller", "acme:maths/more.quadruple", codec.pack([5]))
     with pytest.raises(errors.ActorError, match="actor_trapped"):
         await cluster.call("caller", "more.quadruple", codec.pack([13]))
 
@@ -195,6 +198,9 @@ async def exercise(cluster: Cluster, what: str) -> Any:
 KEYVALUE = {
     "store": 'false Some("välue") None',
     "store default": 'false Some("välue") None',
+    "store nobodys-link": 'false Some("välue") None',
+    "store a/b": 'false Some("välue") None',
+    "cursor 0": "[]",
     "increment 5": "5",
     "batch": '[Some(("a", [49])), None] [None, None]',
     "batch2": '[("a", Some([49])), ("none", None)]',
@@ -233,6 +239,13 @@ async def test_a_bucket_or_a_component_can_name_the_link(cluster: Cluster, how: 
     assert await exercise(cluster, how) == {"ok": KEYVALUE["store"]}
 
 
+async def test_a_link_serves_the_interfaces_that_it_names(cluster: Cluster) -> None:
+    await user(cluster)
+    await cluster.link("user", "kv", "wasi:keyvalue", interfaces=["atomics"])
+    assert await exercise(cluster, "increment 5") == {"ok": "5"}
+    assert await exercise(cluster, "store") == {"err": "Error::NoSuchStore"}
+
+
 async def test_what_the_store_refuses_is_an_error_that_says_why(cluster: Cluster) -> None:
     await user(cluster)
     await cluster.link("user", "kv", "wasi:keyvalue")
@@ -240,7 +253,6 @@ async def test_what_the_store_refuses_is_an_error_that_says_why(cluster: Cluster
     for what, said in (
         ("increment 2", "the sum at key 'count' would not be from 0 to 9223372036854775807"),
         ("increment 18446744073709551615", "delta must be an integer from -9223372036854775808"),
-        ("cursor 0", "cursor 0 is none that this bucket gave"),
         ("cursor 1", "cursor 1 is none that this bucket gave"),
         ("large 600000", "payload_too_large: store.set: value is 600000 bytes, over the limit"),
         ("many 1001", "invalid_request: batch.get-many: keys must be at most 1000, not 1001"),

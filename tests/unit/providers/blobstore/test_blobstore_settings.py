@@ -61,6 +61,12 @@ def test_a_root_is_the_providers_to_name() -> None:
         settings.parse(provider, {"backend": "filesystem", "Root": "/etc"}, lattice="l")
 
 
+def test_a_root_that_links_made_for_another_provider_name_leads_nowhere() -> None:
+    found = settings.parse({}, {"root": "/tmp"}, lattice="blue")
+    assert found == NatsSettings(bucket="LATTICEBLOBS_blue", replicas=1)
+    assert settings.ignored({"root": "/tmp"}, settings.LINK_KEYS) == ["root"]
+
+
 def test_secrets_are_never_shown() -> None:
     config = {**S3, "access_key_id": "public", "secret_access_key": "hush"}
     found = settings.parse({}, config, lattice="l")
