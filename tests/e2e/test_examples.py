@@ -94,3 +94,31 @@ async def test_who_follows_a_code_gets_there_when_nobody_may_be_told(tmp_path: P
 
         written = await lattice.run("logs")
         assert "denied" in written.output
+
+
+async def test_the_counter_as_a_component_misses_no_request_of_many_at_once(
+    tmp_path: Path,
+) -> None:
+    async with deployed("counter-component", tmp_path) as (_, client):
+        answers = await asyncio.gather(*(client.get("/a/b") for _ in range(20)))
+        assert sorted(answer.json()["counter"] for answer in answers) == list(range(1, 21))
+
+        assert (await client.head("/a/b")).status_code == 200
+        refused = await client.delete("/a/b")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+        assert (await client.get("/a/b")).json() == {"counter": 22}
+
+
+async def test_values_of_every_shape_cross_between_two_components(tmp_path: Path) -> None:
+    async with deployed("pipeline", tmp_path) as (_, client):
+        report = await client.post("/", content="Ä b! ä c? C; Ä".encode())
+        assert (report.status_code, report.text) == (200, "6 words in 3 sentences\n3 ä\n2 c\n1 b\n")
+
+        silent = await client.post("/", content="?!")
+        assert (silent.status_code, silent.text) == (422, "there is no word in it\n")
+
+        long = await client.post("/", content="a " * 200_000)
+        assert (long.status_code, long.text) == (413, "more than 262144 bytes\n")
+
+        assert (await client.post("/", content=b"\xff")).status_code == 400
+        assert (await client.get("/")).status_code == 405

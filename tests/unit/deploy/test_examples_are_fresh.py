@@ -1,4 +1,7 @@
-"""The committed example actors are what their sources say, and as small as promised."""
+"""The committed example actors are what their sources say, and as small as promised.
+
+Those in Rust are built where Rust is, and not compared: other versions of it make other bytes.
+"""
 
 import importlib.util
 import shutil
@@ -78,7 +81,7 @@ def test_an_example_keeps_its_function_names_and_no_debug_information(actor: str
 @needs_compiler
 @pytest.mark.timeout(300)  # A compiler new to the machine first builds its own run-time library.
 def test_building_the_examples_again_gives_the_committed_bytes(tmp_path: Path) -> None:
-    make = ["make", "-C", str(EXAMPLES), "all", f"PYTHON={sys.executable}", f"OUTPUT={tmp_path}"]
+    make = ["make", "-C", str(EXAMPLES), "c", f"PYTHON={sys.executable}", f"OUTPUT={tmp_path}"]
     built = subprocess.run(make, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
 
