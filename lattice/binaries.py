@@ -31,6 +31,15 @@ HOST_PACKAGES = frozenset(
 )
 """Packages that a host of wasmCloud 1.x answers itself: they need no link."""
 
+SAME_AS = {
+    "fermyon:spin/key-value": "wasi:keyvalue/store",
+    "fermyon:spin/variables": "wasi:config/store",
+    "wasmcloud:messaging/incoming-handler": "wasmcloud:messaging/handler",
+    "wasmcloud:messaging/producer": "wasmcloud:messaging/consumer",
+    "wasmcloud:messaging/request-reply": "wasmcloud:messaging/consumer",
+}
+"""Interfaces that a host has by another name: it is that one that a link is put for."""
+
 HOST_CONTRACTS = "wasmcloud:builtin"
 
 CALLING_CONTRACTS = frozenset({"wasmcloud:httpserver"})
@@ -116,7 +125,8 @@ def component_needs(imports: Iterable[Name], exports: Iterable[Name]) -> tuple[N
 def _by_package(names: Iterable[Name], *, is_target: bool) -> Iterator[Needed]:
     wanted: dict[tuple[str, str], set[str]] = {}
     for each in names:
-        package, _, interface = _VERSION.sub("", each.name).partition("/")
+        plain_name = _VERSION.sub("", each.name)
+        package, _, interface = SAME_AS.get(plain_name, plain_name).partition("/")
         namespace, colon, name = package.partition(":")
         if each.kind != "instance" or not colon or package in HOST_PACKAGES:
             continue

@@ -8,7 +8,7 @@ arguments as a msgpack array by WIT type. What a component exports is called in 
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from host.engine import component_ffi, component_guest, ffi, wit
 from host.engine.code import Code, NativeCode
@@ -36,6 +36,9 @@ WASI = frozenset({"cli", "clocks", "filesystem", "http", "io", "random", "socket
 
 class Entry:
     """An exported function that can be called from outside."""
+
+    operation: ClassVar[str | None] = None
+    """The operation that calls it, where that is not its own name."""
 
     def __init__(self, interface: str, function: str, name: str, signature: Signature) -> None:
         self.interface = interface
@@ -345,7 +348,7 @@ def _entries(world: wit.World, special: Special) -> dict[str, Entry]:
             kind = special.get((interface.plain_name, name), Entry)
             if kind is Entry and function.has_handles:
                 continue
-            operation = f"{short}.{name}" if short else name
+            operation = kind.operation or (f"{short}.{name}" if short else name)
             if operation in found:
                 raise errors.InvalidRequest(
                     f"the component exports two functions {operation}, of different packages:"

@@ -1,12 +1,14 @@
 """What a component can import from the host itself, and the exports called in their own way."""
 
 from host.engine import (
+    spin,
     wasi_blobstore,
     wasi_config,
     wasi_keyvalue,
     wasip2,
     wasip2_http,
     wasip2_http_outgoing,
+    wasmcloud_messaging,
 )
 from host.engine.component import Entry, Functions
 
@@ -17,6 +19,8 @@ _FAMILIES = (
     wasi_keyvalue,
     wasi_blobstore,
     wasi_config,
+    wasmcloud_messaging,
+    spin,
 )
 
 FUNCTIONS: Functions = {
@@ -31,5 +35,6 @@ FUNCTIONS: Functions = {
 
 ENTRIES: dict[tuple[str, str], type[Entry]] = {
     ("wasi:http/incoming-handler", "handle"): wasip2_http.IncomingHandler,
+    ("wasmcloud:messaging/incoming-handler", "handle"): wasmcloud_messaging.IncomingHandler,
 }
 """Interface without version and function, and how they are called."""

@@ -92,7 +92,7 @@ def _error(error: errors.LatticeError) -> dict[str, Any]:
             return {"other": f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]}
 
 
-def _refused(error: errors.LatticeError) -> dict[str, Any]:
+def refused(error: errors.LatticeError) -> dict[str, Any]:
     return err(_error(error))
 
 
@@ -104,14 +104,14 @@ def _unchanged(result: Any) -> Any:
     return result
 
 
-def _execute(
+def execute(
     guest: ComponentGuest,
     bucket: Bucket,
     operation: str,
     *arguments: Any,
     late: Callable[[], list[Any]] = list,
     finish: Callable[[Any], Any] = _unchanged,
-    fail: Callable[[errors.LatticeError], Any] = _refused,
+    fail: Callable[[errors.LatticeError], Any] = refused,
 ) -> Later:
     """Execute an operation of the provider; ``finish`` makes the function's result of its own.
 
@@ -143,32 +143,36 @@ def _execute(
 
 @function(STORE, "open")
 def _open(guest: ComponentGuest, identifier: str) -> Any:
+    return ok(guest.own("bucket", bucket(identifier)))
+
+
+def bucket(identifier: str) -> Bucket:
+    """Make the bucket that has an identifier."""
     try:
         names.parse_link_name(identifier)
     except errors.InvalidRequest:
-        identifier = ""
-    name = "" if identifier == names.DEFAULT_LINK else identifier
-    return ok(guest.own("bucket", Bucket(name)))
+        return Bucket("")
+    return Bucket("" if identifier == names.DEFAULT_LINK else identifier)
 
 
 @function(STORE, "[method]bucket.get", suspends=True)
 def _get(guest: ComponentGuest, number: int, key: str) -> Later:
-    return _execute(guest, get(guest, number, Bucket), "store.get", key)
+    return execute(guest, get(guest, number, Bucket), "store.get", key)
 
 
 @function(STORE, "[method]bucket.set", suspends=True)
 def _set(guest: ComponentGuest, number: int, key: str, value: bytes) -> Later:
-    return _execute(guest, get(guest, number, Bucket), "store.set", key, value)
+    return execute(guest, get(guest, number, Bucket), "store.set", key, value)
 
 
 @function(STORE, "[method]bucket.delete", suspends=True)
 def _delete(guest: ComponentGuest, number: int, key: str) -> Later:
-    return _execute(guest, get(guest, number, Bucket), "store.delete", key)
+    return execute(guest, get(guest, number, Bucket), "store.delete", key)
 
 
 @function(STORE, "[method]bucket.exists", suspends=True)
 def _exists(guest: ComponentGuest, number: int, key: str) -> Later:
-    return _execute(guest, get(guest, number, Bucket), "store.exists", key)
+    return execute(guest, get(guest, number, Bucket), "store.exists", key)
 
 
 @function(STORE, "[method]bucket.list-keys", suspends=True)
@@ -191,12 +195,12 @@ def _list_keys(guest: ComponentGuest, number: int, cursor: str | int | None) -> 
         bucket.cursors.append(after)
         return ok({"keys": result["ok"]["keys"], "cursor": len(bucket.cursors)})
 
-    return _execute(guest, bucket, "store.list-keys", cursor, finish=finish)
+    return execute(guest, bucket, "store.list-keys", cursor, finish=finish)
 
 
 @function(ATOMICS, "increment", suspends=True)
 def _increment(guest: ComponentGuest, number: int, key: str, delta: int) -> Later:
-    return _execute(
+    return execute(
         guest,
         get(guest, number, Bucket),
         "atomics.increment",
@@ -212,7 +216,7 @@ def _new_cas(guest: ComponentGuest, number: int, key: str) -> Later:
     def finish(result: Any) -> Any:
         return ok(guest.own("cas", Cas(bucket, key, result["ok"])))
 
-    return _execute(guest, bucket, "atomics.current", key, finish=finish)
+    return execute(guest, bucket, "atomics.current", key, finish=finish)
 
 
 @function(ATOMICS, "[method]cas.current")
@@ -231,7 +235,7 @@ def _swap(guest: ComponentGuest, number: int, value: bytes) -> Later:
         now = Cas(cas.bucket, cas.key, result["err"]["cas-failed"])
         return err({"cas-failed": guest.own("cas", now)})
 
-    return _execute(
+    return execute(
         guest,
         cas.bucket,
         "atomics.swap",
@@ -251,17 +255,17 @@ def _get_many(guest: ComponentGuest, number: int, keys: list[str]) -> Later:
             return ok([None if value is None else [key, value] for key, value in pairs])
         return ok(pairs)
 
-    return _execute(guest, get(guest, number, Bucket), "batch.get-many", keys, finish=finish)
+    return execute(guest, get(guest, number, Bucket), "batch.get-many", keys, finish=finish)
 
 
 @function(BATCH, "set-many", suspends=True)
 def _set_many(guest: ComponentGuest, number: int, pairs: list[tuple[str, bytes]]) -> Later:
-    return _execute(guest, get(guest, number, Bucket), "batch.set-many", pairs)
+    return execute(guest, get(guest, number, Bucket), "batch.set-many", pairs)
 
 
 @function(BATCH, "delete-many", suspends=True)
 def _delete_many(guest: ComponentGuest, number: int, keys: list[str]) -> Later:
-    return _execute(guest, get(guest, number, Bucket), "batch.delete-many", keys)
+    return execute(guest, get(guest, number, Bucket), "batch.delete-many", keys)
 
 
 def _is_first_draft(guest: ComponentGuest) -> bool:

@@ -17,6 +17,10 @@ PACKAGE = ("wasmcloud", "messaging")
 HANDLER, CONSUMER = "handler", "consumer"
 """WIT's interfaces: the one that an actor serves, and the one that it uses."""
 
+HANDLERS = frozenset({HANDLER, "incoming-handler"})
+CONSUMERS = frozenset({CONSUMER, "producer", "request-reply"})
+"""With those of 0.3, which hosts call and answer as the former."""
+
 TIMEOUT_MS_MAX = 2**32 - 1
 """Both faces have a u32."""
 

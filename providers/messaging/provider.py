@@ -262,12 +262,12 @@ class Messaging(Provider):
                 f"{link.wit_package}; put the link with: wasmcloud messaging"
             )
         is_inward = link.source_id == self._started.provider_id
-        wanted, other = (
-            (contract.HANDLER, contract.CONSUMER)
+        wanted, others, other = (
+            (contract.HANDLERS, contract.CONSUMERS, contract.CONSUMER)
             if is_inward
-            else (contract.CONSUMER, contract.HANDLER)
+            else (contract.CONSUMERS, contract.HANDLERS, contract.HANDLER)
         )
-        if other in link.interfaces and wanted not in link.interfaces:
+        if not others.isdisjoint(link.interfaces) and wanted.isdisjoint(link.interfaces):
             raise errors.InvalidRequest(
                 f"a link for {other} has the {'actor' if is_inward else 'provider'} as its source:"
                 f" lattice link put {link.target} {link.source_id} wasmcloud messaging"
@@ -326,7 +326,7 @@ class Messaging(Provider):
         Raises:
             LatticeError: it was not handled.
         """
-        is_wit = contract.HANDLER in link.interfaces
+        is_wit = not contract.HANDLERS.isdisjoint(link.interfaces)
         delivery = contract.encode_delivery(message, is_wit=is_wit)
         answer = await self._started.call(
             link.target,

@@ -288,6 +288,17 @@ async def test_a_component_shares_a_bucket_with_an_actor_of_the_older_contract(
     assert await exercise(cluster, "increment 1") == {"ok": "43"}
 
 
+async def test_a_component_made_for_spin_has_its_store_and_its_variables(cluster: Cluster) -> None:
+    await user(cluster, config=["paint"])
+    assert await exercise(cluster, "spin-store default") == {"err": "Error::NoSuchStore"}
+    assert await exercise(cluster, "spin-variable colour") == {"ok": "red"}
+    assert await exercise(cluster, "spin-variable none") == {"err": 'Error::Undefined("none")'}
+    await cluster.link("user", "kv", "wasi:keyvalue")
+    assert await exercise(cluster, "spin-store default") == {
+        "ok": 'false Some([255, 1]) None ["key0", "key2", "key3", "key4"]'
+    }
+
+
 async def test_a_component_reads_its_configuration(cluster: Cluster) -> None:
     await user(cluster, config=["paint"])
     everything = '[("colour", "red"), ("shade", "dark")]'

@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
+from lattice import errors
 from lattice.bus import Message
 from lattice.wire import codec
 from tests.support.cluster import Cluster
-from tests.support.components import ALLOCATOR
+from tests.support.components import ALLOCATOR, guest
 from tests.support.wat import assemble
 
 ANNOUNCER = assemble(f"""
@@ -72,6 +73,32 @@ async def test_a_component_gets_messages_and_sends_its_own(cluster: Cluster, pla
             await asyncio.sleep(0.05)
 
     assert (seen[0].data, seen[0].reply) == (b"\x00seven", "orders.new")
+
+
+async def test_a_component_whose_messages_are_resources_answers_requests(
+    cluster: Cluster,
+) -> None:
+    (alpha,) = await cluster.start_hosts(1)
+    await cluster.start_actor("user", wasm=guest("capabilities"), on=alpha)
+    await cluster.start_provider("messages", "lattice+builtin://messaging", on=alpha)
+    await cluster.control.put_config("asked", {"subscriptions": "questions"})
+    await cluster.link("user", "messages", CONTRACT, interfaces=["request-reply", "producer"])
+    await cluster.link(
+        "messages", "user", CONTRACT, interfaces=["incoming-handler"], source_config=["asked"]
+    )
+
+    # A link is known to its provider a little later than to the hosts.
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                answer = await cluster.bus.request("questions", b"echo", deadline=loop.time() + 5)
+            except errors.NotRunning:
+                await asyncio.sleep(0.05)
+            else:
+                break
+
+    assert answer.data == b"echo"
 
 
 async def test_a_component_hears_what_it_may_not_send(cluster: Cluster) -> None:

@@ -1,6 +1,7 @@
 //! A component for tests that uses each capability a host has for components.
 
 mod blobs;
+mod messages;
 
 wit_bindgen::generate!({ world: "user", path: "wit", generate_all });
 
@@ -80,6 +81,10 @@ impl Guest for User {
                 log(Level::Warn, "here", argument);
                 log(Level::Trace, "", argument);
                 Ok(String::new())
+            }
+            "spin-store" => in_spin(argument).map_err(|error| format!("{error:?}")),
+            "spin-variable" => {
+                fermyon::spin::variables::get(argument).map_err(|error| format!("{error:?}"))
             }
             _ => match what.strip_prefix("blobs-") {
                 Some(what) => blobs::exercise(what, argument),
@@ -181,6 +186,20 @@ fn in_batch() -> Result<String, store::Error> {
     batch::delete_many(&bucket, &keys)?;
     let left = batch::get_many(&bucket, &keys)?;
     Ok(format!("{found:?} {left:?}"))
+}
+
+fn in_spin(label: &str) -> Result<String, fermyon::spin::key_value::Error> {
+    let store = fermyon::spin::key_value::Store::open(label)?;
+    let before = store.exists("key")?;
+    for number in 0..5 {
+        store.set(&format!("key{number}"), &[0xff, number])?;
+    }
+    let value = store.get("key1")?;
+    store.delete("key1")?;
+    let after = store.get("key1")?;
+    let mut keys = store.get_keys()?;
+    keys.sort();
+    Ok(format!("{before} {value:?} {after:?} {keys:?}"))
 }
 
 export!(User);
