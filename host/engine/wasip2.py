@@ -113,11 +113,11 @@ class Readiness(Pollable):
 class InputStream:
     """Bytes that a guest reads: those that are there already; subclasses may bring more."""
 
-    __slots__ = ("_content", "_position")
+    __slots__ = ("_held",)
 
     def __init__(self, content: bytes = b"") -> None:
-        self._content = content
-        self._position = 0
+        # One attribute: what is put there on the loop's thread is seen as a whole on a guest's.
+        self._held = (content, 0)
 
     @property
     def arrival(self) -> Condition | None:
@@ -127,7 +127,8 @@ class InputStream:
     @property
     def is_held(self) -> bool:
         """Whether bytes are there."""
-        return self._position < len(self._content)
+        content, position = self._held
+        return position < len(content)
 
     @property
     def is_readable(self) -> bool:
@@ -140,13 +141,16 @@ class InputStream:
 
     def put(self, content: bytes) -> None:
         """Have this read next, in the place of what is there."""
-        self._content = content
-        self._position = 0
+        self._held = (content, 0)
 
     def read(self, size: int) -> bytes:
-        start = self._position
-        self._position = min(start + min(size, CHUNK_BYTES), len(self._content))
-        return self._content[start : self._position]
+        content, start = self._held
+        if start == len(content):
+            # Nothing is taken, and what may be put there just now is not lost.
+            return b""
+        end = min(start + min(size, CHUNK_BYTES), len(content))
+        self._held = (content, end)
+        return content[start:end]
 
     @property
     def failure(self) -> errors.LatticeError | None:

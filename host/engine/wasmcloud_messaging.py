@@ -5,6 +5,7 @@ Its ``incoming-handler`` is called as 0.2's ``handler``, and what it sends goes 
 these messages carries no content type and no metadata, so what a guest sets of them stays with it.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -60,9 +61,16 @@ class Message:
         self.content_type: str | None = None
         self.metadata: list[list[str]] = []
 
+    @property
+    def size(self) -> int:
+        return len(self.body) + sum(len(key) + len(value) for key, value in self.metadata)
+
 
 class Client:
-    """What a guest calls its connection: the name of a link."""
+    """What a guest calls its connection: the name of a link, if there is one of that name.
+
+    Else it is the link that the guest has chosen, or the default one.
+    """
 
     __slots__ = ("link_name",)
 
@@ -89,13 +97,13 @@ def _disconnect(_guest: ComponentGuest, _number: int) -> Any:
 
 @function(TYPES, "[constructor]message")
 def _message(guest: ComponentGuest, body: bytes) -> wit.Own:
-    _check_bodies(guest, len(body))
+    _check_held(guest, len(body))
     return guest.own("message", Message(body))
 
 
-def _check_bodies(guest: ComponentGuest, more: int) -> None:
+def _check_held(guest: ComponentGuest, more: int = 0) -> None:
     """Refuse what would let a guest hold more in messages than it may send."""
-    held = sum(len(each.body) for each in guest.resources.values() if isinstance(each, Message))
+    held = sum(each.size for each in guest.resources.values() if isinstance(each, Message))
     if held + more > guest.limits.request_bytes:
         raise GuestFault(
             f"its messages hold {held + more} bytes, over the limit of {guest.limits.request_bytes}"
@@ -124,10 +132,8 @@ def _data(guest: ComponentGuest, number: int) -> bytes:
 
 @function(TYPES, "[method]message.set-data")
 def _set_data(guest: ComponentGuest, number: int, body: bytes) -> None:
-    message = get(guest, number, Message)
-    message.body = b""
-    _check_bodies(guest, len(body))
-    message.body = body
+    get(guest, number, Message).body = body
+    _check_held(guest)
 
 
 @function(TYPES, "[method]message.metadata")
@@ -141,6 +147,7 @@ def _set_metadata(guest: ComponentGuest, number: int, metadata: list[list[str]])
     if len(metadata) > METADATA_MAX:
         raise GuestFault(f"metadata of {len(metadata)} pairs is over the limit of {METADATA_MAX}")
     message.metadata = metadata
+    _check_held(guest)
 
 
 @function(TYPES, "[method]message.add-metadata")
@@ -169,13 +176,22 @@ def _failed(error: errors.LatticeError) -> dict[str, Any]:
 
 
 def _send(
-    link_name: str,
+    guest: ComponentGuest,
+    interface: str,
     operation: str,
     arguments: list[Any],
+    *,
+    client: Client | None = None,
     finish: Callable[[Any], Any] = ok,
 ) -> Later:
+    chosen = guest.link_name(interface) or guest.link_name("wasmcloud:messaging/consumer")
+
     def begin(host: HostCalls) -> Any:
-        return host.call(link_name, PACKAGE, operation, codec.pack(arguments))
+        payload = codec.pack(arguments)
+        if client is not None and client.link_name:
+            with contextlib.suppress(errors.NoLink):
+                return host.call(client.link_name, PACKAGE, operation, payload)
+        return host.call(chosen, PACKAGE, operation, payload)
 
     def end(answer: bytes) -> Any:
         try:
@@ -191,16 +207,11 @@ def _send(
     return Later(begin, end, _failed, is_host_call=True)
 
 
-def _link_name(guest: ComponentGuest, interface: str) -> str:
-    return guest.link_name(interface) or guest.link_name("wasmcloud:messaging/consumer")
-
-
 @function(PRODUCER, "send", suspends=True)
 def _produce(guest: ComponentGuest, number: int, topic: str, message: int) -> Later:
     client, sent = get(guest, number, Client), _taken(guest, message)
-    link_name = client.link_name or _link_name(guest, PRODUCER)
     broker_message = {"subject": topic, "body": sent.body, "reply-to": None}
-    return _send(link_name, "consumer.publish", [broker_message])
+    return _send(guest, PRODUCER, "consumer.publish", [broker_message], client=client)
 
 
 def _taken(guest: ComponentGuest, number: int) -> Message:
@@ -236,13 +247,12 @@ def _request(guest: ComponentGuest, number: int, message: int, options: int | No
         return err({"other": "a message that a guest made has no topic to be asked at"})
 
     def finish(answer: dict[str, Any]) -> Any:
-        _check_bodies(guest, len(answer["body"]))
+        _check_held(guest, len(answer["body"]))
         found = Message(answer["body"], answer["subject"], answer["reply-to"])
         return ok([guest.own("message", found)])
 
-    link_name = client.link_name or _link_name(guest, REQUEST_REPLY)
     arguments = [asked.topic, asked.body, said.timeout_ms]
-    return _send(link_name, "consumer.request", arguments, finish)
+    return _send(guest, REQUEST_REPLY, "consumer.request", arguments, client=client, finish=finish)
 
 
 @function(REQUEST_REPLY, "reply", suspends=True)
@@ -252,7 +262,7 @@ def _reply(guest: ComponentGuest, number: int, message: int) -> Any:
         # As the interface has it: who sends wants no answer then.
         return ok()
     broker_message = {"subject": asked.reply_to, "body": answer.body, "reply-to": None}
-    return _send(_link_name(guest, REQUEST_REPLY), "consumer.publish", [broker_message])
+    return _send(guest, REQUEST_REPLY, "consumer.publish", [broker_message])
 
 
 class IncomingHandler(Entry):
