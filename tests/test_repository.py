@@ -73,8 +73,8 @@ def test_no_file_is_large() -> None:
     assert [name for name, content in CONTENTS.items() if len(content) > BYTES_MAX] == []
 
 
-def test_only_example_modules_and_tests_are_binary() -> None:
-    example = re.compile(r"deploy/examples/[^/]+/[^/]+\.wasm|tests/.*")
+def test_only_what_examples_run_on_and_tests_are_binary() -> None:
+    example = re.compile(r"deploy/examples/[^/]+/[^/]+\.(wasm|weights)|tests/.*")
 
     assert [name for name in CONTENTS if name not in TEXTS and not example.fullmatch(name)] == []
 

@@ -5,15 +5,21 @@ Their READMEs' commands are typed by ``test_pages``; here is what a page can't s
 
 import asyncio
 import json
+import random
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
 import nats
+import pytest
 
+from lattice import errors
+from lattice.wire import codec
 from tests.support import command_line
+from tests.support.cluster import lattice_cluster
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 ADDRESS = "127.0.0.1:8080"
@@ -122,3 +128,119 @@ async def test_values_of_every_shape_cross_between_two_components(tmp_path: Path
 
         assert (await client.post("/", content=b"\xff")).status_code == 400
         assert (await client.get("/")).status_code == 405
+
+
+async def test_a_network_reads_its_weights_once_for_all_calls_of_an_instance(
+    tmp_path: Path,
+) -> None:
+    folder = EXAMPLES / "digits"
+    async with deployed("digits", tmp_path) as (_, client):
+        picture = (folder / "seven.txt").read_bytes()
+        missing = await client.post("/classify", content=picture)
+        assert (missing.status_code, missing.text.partition(":")[0]) == (503, "not_found")
+
+        weights = (folder / "digits.weights").read_bytes()
+        assert (await client.put("/weights", content=weights[:-4])).status_code == 400
+        assert (await client.put("/weights", content=weights)).status_code == 201
+
+        first, second = [(await client.post("/classify", content=picture)).json() for _ in range(2)]
+        assert (first["weights"], second["weights"]) == ("read", "kept")
+        assert first["digit"] == second["digit"] == 7
+        assert abs(sum(first["probabilities"]) - 1) < 0.01
+
+        three = [int(number) for number in (folder / "three.txt").read_text().split()]
+        assert (await client.post("/classify", json=three)).json()["digit"] == 3
+
+        for wrong in (b"", b"1 " * 63, b"1 " * 65, b"17 " + b"1 " * 63, b"99999999999 " * 64):
+            assert (await client.post("/classify", content=wrong)).status_code == 400, wrong
+
+
+async def test_each_pixel_of_a_thumbnail_is_the_mean_of_its_area(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    async with deployed("thumbnailer", tmp_path) as (_, client):
+        for width, height, narrow in ((7, 5, 3), (9, 9, 9), (12, 2, 8), (1, 4, 1), (5, 30, 1)):
+            pixels = chance.randbytes(width * height * 3)
+            picture = b"P6\n# by chance\n%d %d\n255\n" % (width, height) + pixels
+            assert (await client.put("/random", content=picture)).status_code == 201
+            made = await client.post(f"/random?width={narrow}")
+            assert made.status_code == 201, made.text
+            low = int(made.text.split("x")[1])
+
+            thumbnail = (await client.get("/random")).content
+            assert thumbnail == b"P6 %d %d 255\n" % (narrow, low) + bytes(
+                mean(pixels[channel::3], (width, height), (narrow, low), (x, y))
+                for y in range(low)
+                for x in range(narrow)
+                for channel in range(3)
+            )
+
+
+def mean(pixels: bytes, size: tuple[int, int], small: tuple[int, int], at: tuple[int, int]) -> int:
+    """What a thumbnail's pixel should be, worked out in fractions, halves rounded up."""
+    (left, right), (top, bottom) = [
+        (Fraction(where * large, fewer), Fraction((where + 1) * large, fewer))
+        for where, large, fewer in zip(at, size, small, strict=True)
+    ]
+    total = sum(
+        pixels[y * size[0] + x] * within(x, left, right) * within(y, top, bottom)
+        for y in range(size[1])
+        for x in range(size[0])
+    )
+    return int(total / ((right - left) * (bottom - top)) + Fraction(1, 2))
+
+
+def within(pixel: int, start: Fraction, end: Fraction) -> Fraction:
+    """How much of a pixel's side lies between two places."""
+    length = min(Fraction(pixel + 1), end) - max(Fraction(pixel), start)
+    return max(Fraction(0), length)
+
+
+async def test_a_thumbnailer_refuses_what_is_no_picture_and_goes_on(tmp_path: Path) -> None:
+    async with deployed("thumbnailer", tmp_path) as (_, client):
+        for wrong in (
+            b"",
+            b"P6",
+            b"P4 8 1\n\0",
+            b"P6 0 1 255\n",
+            b"P5 2 2 255\n\0\0\0",
+            b"P5 2 2 255\n\0\0\0\0\0",
+            b"P5 2 2 65535\n" + bytes(8),
+            b"P5 4294967297 1 255\n\0",
+            b"P6 10000 10000 255\n\0",
+        ):
+            assert (await client.put("/wrong", content=wrong)).status_code == 415, wrong
+        assert (await client.post("/wrong")).status_code == 404
+
+        assert (await client.put("/dot", content=b"P5 1 1 255\n\x07")).status_code == 201
+        for query in ("width=0", "width=", "width=2", "width=x", "size=1", "width=1&a"):
+            assert (await client.post(f"/dot?{query}")).status_code == 400, query
+        assert (await client.post("/dot?width=1")).text == "1x1\n"
+        assert (await client.get("/dot")).content == b"P5 1 1 255\n\x07"
+
+
+async def test_a_thumbnail_that_takes_too_long_is_ended_and_its_cost_is_told(
+    tmp_path: Path,
+) -> None:
+    wasm = (EXAMPLES / "thumbnailer" / "thumbnailer.wasm").read_bytes()
+    large = b"P5 1900 1900 255\n" + bytes(1900 * 1900)
+
+    def request(method: str, path: str, query: str = "", body: bytes = b"") -> bytes:
+        fields = {"method": method, "path": path, "queryString": query, "header": {}, "body": body}
+        return codec.pack(fields)
+
+    async with lattice_cluster(tmp_path) as cluster:
+        (host,) = await cluster.start_hosts(1, cpu_time_s=0.02)
+        await cluster.start_actor("thumbnailer", on=host, wasm=wasm)
+        await cluster.start_provider("blobs", "lattice+builtin://blobstore", on=host)
+        await cluster.link("thumbnailer", "blobs", "wasi:blobstore")
+
+        async def ask(payload: bytes) -> dict[str, object]:
+            answer = await cluster.call("thumbnailer", "HttpServer.HandleRequest", payload)
+            decoded = codec.unpack_payload(answer)
+            assert isinstance(decoded, dict)
+            return decoded
+
+        assert (await ask(request("PUT", "/large", body=large)))["statusCode"] == 201
+        with pytest.raises(errors.CpuExceeded):
+            await ask(request("POST", "/large", "width=1900"))
+        assert (await ask(request("GET", "/large")))["statusCode"] == 404

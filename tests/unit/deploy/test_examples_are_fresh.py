@@ -13,7 +13,7 @@ import pytest
 import wasmtime
 
 EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
-ACTORS = ["counter", "echo", "relay", "url-shortener"]
+ACTORS = ["counter", "digits", "echo", "relay", "thumbnailer", "url-shortener"]
 
 MODULE_BYTES_MAX = 20 * 1024
 """Roughly one and a half times the largest: a library or debug information would not fit."""
