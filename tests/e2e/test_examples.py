@@ -16,9 +16,11 @@ import httpx
 import nats
 import pytest
 
-from lattice import errors
+from lattice import errors, project
+from lattice.guests import building
+from lattice.project import Language
 from lattice.wire import codec
-from tests.support import command_line
+from tests.support import command_line, toolchains
 from tests.support.cluster import lattice_cluster
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
@@ -26,6 +28,9 @@ ADDRESS = "127.0.0.1:8080"
 """Where the manifests have the examples answer."""
 
 CALL_TIMEOUT_S = 20.0
+RETRY_S = 0.1
+COMPILE_S = 300.0
+"""How long a host may compile an interpreter of twenty megabytes; a busy machine takes a minute."""
 
 
 @asynccontextmanager
@@ -244,3 +249,38 @@ async def test_a_thumbnail_that_takes_too_long_is_ended_and_its_cost_is_told(
         with pytest.raises(errors.CpuExceeded):
             await ask(request("POST", "/large", "width=1900"))
         assert (await ask(request("GET", "/large")))["statusCode"] == 404
+
+
+@pytest.mark.timeout(900)  # A tool may have to be installed first.
+@pytest.mark.parametrize("language", ["c", "rust", "python", "javascript"])
+async def test_an_actor_in_each_of_four_languages_greets(language: str, tmp_path: Path) -> None:
+    await toolchains.require(Language(language))
+    folder = tmp_path / "hello"
+    made = shutil.ignore_patterns("build", "target", "node_modules", ".lattice")
+    shutil.copytree(EXAMPLES / "hello" / language, folder, ignore=made)
+    await building.build(project.load(folder), toolchains.TOOLBOX)
+    port = command_line.free_port()
+    manifest = folder / "app.yaml"
+    manifest.write_text(manifest.read_text().replace(ADDRESS, f"127.0.0.1:{port}"))
+
+    async with command_line.up(tmp_path / "data") as lattice:
+        stored = await lattice.run("app", "deploy", "--no-wait", str(manifest))
+        assert stored.status == 0, stored.errors
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=CALL_TIMEOUT_S
+        ) as client:
+            async with asyncio.timeout(COMPILE_S):
+                assert await first_answer(client) == "Hello, world!\n"
+            assert (await client.get("/ada")).text == "Hello, ada!\n"
+
+
+async def first_answer(client: httpx.AsyncClient) -> str:
+    """What ``/`` answers once there is somebody to answer."""
+    while True:
+        try:
+            answer = await client.get("/")
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return answer.text
+        except httpx.TransportError:
+            pass
+        await asyncio.sleep(RETRY_S)

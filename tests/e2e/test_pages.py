@@ -18,7 +18,8 @@ README = ROOT / "README.md"
 PAGES = [
     page
     for page in [README, *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("deploy/**/*.md"))]
-    if "```console" in page.read_text()
+    # Packages that an example in JavaScript was built with have pages of their own.
+    if "node_modules" not in page.parts and "```console" in page.read_text()
 ]
 HTTP_PORTS = (8080, 8081)
 """What the pages' readers are told to use."""

@@ -10,6 +10,7 @@
  */
 #include "http.h"
 #include "lattice.h"
+#include "messaging.h"
 #include "msgpack.h"
 #include "wit.h"
 
@@ -150,17 +151,13 @@ static lattice_bytes hits_json(lattice_bytes code, lattice_bytes hits)
 
 static lattice_result tell_hit(lattice_bytes code, int64_t hits)
 {
-    lattice_buffer payload = {0};
     lattice_buffer number = {0};
 
     lattice_append_decimal(&number, hits);
-    msgpack_write_map(&payload, 2);
-    msgpack_write_text(&payload, LATTICE_TEXT("subject"));
-    msgpack_write_text(&payload, LATTICE_TEXT("shortener.hits"));
-    msgpack_write_text(&payload, LATTICE_TEXT("body"));
-    msgpack_write_binary(&payload, hits_json(code, lattice_view(&number)));
-    return lattice_call(LATTICE_TEXT("default"), LATTICE_TEXT("wasmcloud:messaging"),
-                        LATTICE_TEXT("Messaging.Publish"), lattice_view(&payload));
+    return messaging_publish((messaging_message){
+        .subject = LATTICE_TEXT("shortener.hits"),
+        .body = hits_json(code, lattice_view(&number)),
+    });
 }
 
 static lattice_result respond(int64_t status, lattice_bytes name, lattice_bytes value,

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from lattice.guests import templates
+from lattice.project import Kind, Language
+
 EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
 ACTORS = ["counter", "digits", "echo", "relay", "thumbnailer", "url-shortener"]
 
@@ -91,3 +94,13 @@ def test_building_the_examples_again_gives_the_committed_bytes(tmp_path: Path) -
         if (tmp_path / actor / f"{actor}.wasm").read_bytes() != committed(actor)
     ]
     assert stale == [], "rebuild them with: make -C deploy/examples --always-make all"
+
+
+@pytest.mark.parametrize("language", ["c", "rust", "python", "javascript"])
+def test_a_hello_is_what_a_new_project_is(language: str) -> None:
+    folder = EXAMPLES / "hello" / language
+    made = templates.files(Kind.HTTP, Language(language), f"hello-{language}")
+    taken = [file for file in made if (folder / file.path).exists()]
+    assert len(taken) > 3
+
+    assert [file.path for file in taken if (folder / file.path).read_bytes() != file.content] == []

@@ -1,0 +1,1 @@
+../../../../../lattice/guests/templates/rust/http/src/web.rs
