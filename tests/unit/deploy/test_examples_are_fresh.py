@@ -93,7 +93,7 @@ def test_building_the_examples_again_gives_the_committed_bytes(tmp_path: Path) -
         for actor in ACTORS
         if (tmp_path / actor / f"{actor}.wasm").read_bytes() != committed(actor)
     ]
-    assert stale == [], "rebuild them with: make -C deploy/examples --always-make all"
+    assert stale == [], "rebuild them with: make -C deploy/examples --always-make c"
 
 
 @pytest.mark.parametrize("language", ["c", "rust", "python", "javascript"])
