@@ -223,7 +223,7 @@ async def test_a_thumbnailer_refuses_what_is_no_picture_and_goes_on(tmp_path: Pa
         assert (await client.get("/dot")).content == b"P5 1 1 255\n\x07"
 
 
-async def test_a_thumbnail_that_takes_too_long_is_ended_and_its_cost_is_told(
+async def test_a_thumbnail_that_takes_too_long_is_ended_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
     wasm = (EXAMPLES / "thumbnailer" / "thumbnailer.wasm").read_bytes()
