@@ -79,6 +79,10 @@ class LatticeError(Exception):
         LatticeError.__init__(error, text, at=at, detail=detail)
         return error
 
+    def copy(self) -> Self:
+        """A fresh one of an error that is kept: each raise of one adds to its traceback."""
+        return self.from_parts(self.text, at=self.at, detail=self.detail)
+
 
 class NotExecuted(LatticeError):
     """Nothing happened: the request was refused before it had any effect."""

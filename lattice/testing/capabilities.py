@@ -128,8 +128,7 @@ class Capability:
             if disturbance.meets(invocation.operation):
                 await self._wait(disturbance.delay_s, invocation)
                 if (error := disturbance.error) is not None:
-                    # A copy: one that is raised again and again would gather tracebacks.
-                    raise error.from_parts(error.text, at=error.at, detail=error.detail)
+                    raise error.copy()
         operation = invocation.operation
         found = self._functions.get(operation) or self._functions.get(operation.rpartition(".")[2])
         if found is not None:

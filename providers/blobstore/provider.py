@@ -6,8 +6,7 @@ calls fail, not links, and both work again once it is back.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -30,19 +29,12 @@ from providers.blobstore.stores.memory import MemoryStore
 from providers.blobstore.stores.nats import NatsStore
 from providers.blobstore.transfers import Transfers
 from providers.blobstore.uploads import Uploads
-from providers.sdk import Call, Context, Health, Link, Provider
+from providers.sdk import Call, Context, Health, Link, Provider, backends, configuration
 
 log = structlog.get_logger()
 
 PACKAGES = frozenset({("wasi", "blobstore"), ("wasmcloud", "blobstore")})
 """Namespaces and packages of the contracts, as links name them; either link serves both."""
-
-REPLY_MARGIN_S = 0.1
-"""An answer must set out this long before the deadline, or its caller hears only of the deadline.
-Of a short deadline it is at most a tenth."""
-
-PING_TIMEOUT_S = 1.5
-"""For a backend to show that it is there; a health check as a whole has two seconds."""
 
 LinkKey = tuple[str, ...]
 
@@ -152,10 +144,10 @@ class Blobstore(Provider):
                 call.source, call.link.name, call.interface, target=self._started.provider_id
             )
         if isinstance(taken, errors.LatticeError):
-            raise _copy(taken)
+            raise taken.copy()
         taken.holding.holders += 1
         try:
-            with _answered_by(call.deadline, taken.holding.store.label) as deadline:
+            with backends.answered_by(call.deadline, taken.holding.store.label) as deadline:
                 async with asyncio.timeout_at(deadline):
                     return await self._execute(call, taken)
         finally:
@@ -164,7 +156,7 @@ class Blobstore(Provider):
     async def health(self) -> Health:
         """Healthy when every backend in use answers; the message names those that don't."""
         stores = [holding.store for holding in self._holdings.values()]
-        failures = await asyncio.gather(*(_failure(store) for store in stores))
+        failures = await asyncio.gather(*(backends.failure(store) for store in stores))
         down = "; ".join(sorted(failure for failure in failures if failure))
         return Health(healthy=not down, message=down or None)
 
@@ -199,7 +191,7 @@ class Blobstore(Provider):
         bounds = settings.parse_bounds(config)
         settings.parse(config, {}, lattice=self._started.lattice)
         settings.parse_namespace(config, {}, source="actor")
-        if unknown := settings.ignored(config, settings.PROVIDER_KEYS):
+        if unknown := configuration.ignored(config, settings.PROVIDER_KEYS):
             log.warning("provider configuration keys ignored", keys=unknown)
         if bounds.transfers_max != self._bounds.transfers_max:
             self._transfers = Transfers(bounds.transfers_max)
@@ -218,7 +210,7 @@ class Blobstore(Provider):
         namespace = settings.parse_namespace(
             self._config, link.target_config, source=link.source_id
         )
-        if unknown := settings.ignored(link.target_config, settings.LINK_KEYS):
+        if unknown := configuration.ignored(link.target_config, settings.LINK_KEYS):
             log.warning("link configuration keys ignored", source=link.source_id, keys=unknown)
         holding = self._holdings.get(where)
         if holding is None:
@@ -266,33 +258,3 @@ def _open_s3(where: S3Settings) -> Store:
             "backend=s3 needs a library; install it with: pip install 'lattice-runtime[s3]'"
         ) from None
     return S3Store(where)
-
-
-@contextmanager
-def _answered_by(deadline: float, label: str) -> Iterator[float]:
-    """A deadline that leaves time to say that a backend did not answer.
-
-    Raises:
-        Unavailable: it did not.
-    """
-    left_s = deadline - asyncio.get_running_loop().time()
-    try:
-        yield deadline - min(REPLY_MARGIN_S, max(left_s, 0.0) / 10)
-    except TimeoutError:
-        raise errors.Unavailable(f"{label} did not answer before the call's deadline") from None
-
-
-async def _failure(store: Store) -> str | None:
-    try:
-        async with asyncio.timeout(PING_TIMEOUT_S):
-            await store.ping()
-    except TimeoutError:
-        return f"{store.label} does not answer"
-    except errors.LatticeError as error:
-        return error.text
-    return None
-
-
-def _copy(error: errors.LatticeError) -> errors.LatticeError:
-    """A fresh one for each call: a raised exception collects tracebacks, and this one is kept."""
-    return type(error).from_parts(error.text, at=error.at, detail=error.detail)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from lattice import errors, names
 from providers.blobstore.bounds import CEILINGS, Bounds
+from providers.sdk.configuration import folded, number
 
 REGION = "us-east-1"
 """What servers that know no regions call theirs."""
@@ -100,22 +101,17 @@ PROVIDER_KEYS = LINK_KEYS | {"root"} | CEILINGS.keys()
 """What the provider's own configuration may say: the same for all links, the root, the bounds."""
 
 
-def ignored(config: Mapping[str, str], known: frozenset[str]) -> list[str]:
-    """Keys that mean nothing there: a slip of the pen, or another provider's."""
-    return sorted(key for key in config if key.lower() not in known)
-
-
 def parse_bounds(config: Mapping[str, str]) -> Bounds:
     """The provider's bounds.
 
     Raises:
         InvalidRequest: not a number, or out of range.
     """
-    folded = _folded(config)
+    said = folded(config)
     default = Bounds()
     return Bounds(
         **{
-            name: _number(folded, name, getattr(default, name), 1, ceiling)
+            name: number(said, name, getattr(default, name), 1, ceiling)
             for name, ceiling in CEILINGS.items()
         }
     )
@@ -127,7 +123,7 @@ def parse_namespace(provider: Mapping[str, str], link: Mapping[str, str], *, sou
     Raises:
         InvalidRequest: not a namespace.
     """
-    config = {**_folded(provider), **_folded(link)}
+    config = {**folded(provider), **folded(link)}
     try:
         return names.parse_config_name(config.get("namespace", source))
     except errors.InvalidRequest:
@@ -143,7 +139,7 @@ def parse(provider: Mapping[str, str], link: Mapping[str, str], *, lattice: str)
     Raises:
         InvalidRequest: the backend is unknown, or one of its keys is wrong; the text names it.
     """
-    provider, link = _folded(provider), _folded(link)
+    provider, link = folded(provider), folded(link)
     config = {**provider, **link}
     match backend := config.get("backend", "nats"):
         case "memory":
@@ -177,7 +173,7 @@ def _nats(config: Mapping[str, str], lattice: str) -> NatsSettings:
     bucket = config.get("bucket", f"LATTICEBLOBS_{lattice}")
     _check_bucket(bucket, extra="_", chars_max=names.NAME_CHARS_MAX)
     # Five is JetStream's own limit.
-    return NatsSettings(bucket=bucket, replicas=_number(config, "replicas", 1, 1, 5))
+    return NatsSettings(bucket=bucket, replicas=number(config, "replicas", 1, 1, 5))
 
 
 def _s3(config: Mapping[str, str]) -> S3Settings:
@@ -198,7 +194,7 @@ def _s3(config: Mapping[str, str]) -> S3Settings:
         secret_access_key=secret_access_key,
         connect_timeout_s=_seconds(config, "connect_timeout_ms", CONNECT_TIMEOUT_MS),
         response_timeout_s=_seconds(config, "response_timeout_ms", RESPONSE_TIMEOUT_MS),
-        connections_max=_number(config, "connections_max", CONNECTIONS_MAX, 1, 1_000),
+        connections_max=number(config, "connections_max", CONNECTIONS_MAX, 1, 1_000),
     )
 
 
@@ -238,22 +234,5 @@ def _check_bucket(name: str, *, extra: str, chars_max: int) -> None:
         )
 
 
-def _folded(config: Mapping[str, str]) -> dict[str, str]:
-    folded: dict[str, str] = {}
-    for key, value in config.items():
-        if folded.setdefault(key.lower(), value) != value:
-            raise errors.InvalidRequest(f"{key} is given twice, in two spellings and two values")
-    return folded
-
-
 def _seconds(config: Mapping[str, str], key: str, default_ms: int) -> float:
-    return _number(config, key, default_ms, 1, TIMEOUT_MS_MAX) / 1_000
-
-
-def _number(config: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:
-    text = config.get(key, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
-        raise errors.InvalidRequest(
-            f"{key} is {text[:40]!r}; want a whole number from {least} to {most}"
-        )
-    return int(text)
+    return number(config, key, default_ms, 1, TIMEOUT_MS_MAX) / 1_000

@@ -12,13 +12,9 @@ from providers.http_client.client import Budget, Client
 from providers.http_client.failures import Failure
 from providers.http_client.resolver import Resolver, SystemResolver
 from providers.http_client.settings import Settings, Trust
-from providers.sdk import Call, Context, Link, Provider
+from providers.sdk import Call, Context, Link, Provider, backends, configuration
 
 log = structlog.get_logger()
-
-REPLY_MARGIN_S = 0.1
-"""An answer must set out this long before the deadline, or its caller hears only of the deadline.
-Of a short deadline it is at most a tenth."""
 
 LinkKey = tuple[str, ...]
 
@@ -96,9 +92,8 @@ class HttpClient(Provider):
                 call.source, call.link.name, call.interface, target=self._started.provider_id
             )
         if isinstance(client, errors.LatticeError):
-            # A copy: a raised exception collects tracebacks, and this one is kept.
-            raise client.from_parts(client.text, at=client.at, detail=client.detail)
-        deadline = _answer_by(call.deadline)
+            raise client.copy()
+        deadline = backends.answer_by(call.deadline)
         match call.link.wit_namespace, call.operation:
             case "wasi", outgoing_handler.OPERATION:
                 return await _outgoing_handler(client, call, deadline)
@@ -114,7 +109,7 @@ class HttpClient(Provider):
 
     def _take_config(self, config: Mapping[str, str]) -> None:
         settings.parse(config, {})
-        if unknown := settings.ignored(config):
+        if unknown := configuration.ignored(config, settings.KEYS):
             log.warning("provider configuration keys ignored", keys=unknown)
         self._config = dict(config)
 
@@ -127,7 +122,7 @@ class HttpClient(Provider):
                 "the provider serves wasmcloud:httpclient and wasi:http, "
                 f"not {link.wit_namespace}:{link.wit_package}"
             )
-        if unknown := settings.ignored(link.target_config):
+        if unknown := configuration.ignored(link.target_config, settings.KEYS):
             log.warning("link configuration keys ignored", source=link.source_id, keys=unknown)
         found: Settings = settings.parse(self._config, link.target_config)
         if not found.rules.rules:
@@ -173,11 +168,6 @@ def _tell(failure: Failure, call: Call) -> None:
         case=failure.case,
         reason=failure.text,
     )
-
-
-def _answer_by(deadline: float) -> float:
-    left_s = deadline - asyncio.get_running_loop().time()
-    return deadline - min(REPLY_MARGIN_S, max(left_s, 0.0) / 10)
 
 
 def _close(client: Client | errors.LatticeError | None) -> None:

@@ -6,9 +6,10 @@ A link's own configuration goes before the provider's, key by key. Keys count in
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lattice import errors, limits
+from lattice import limits
 from providers.http_client import rules
 from providers.http_client.rules import Rules
+from providers.sdk.configuration import boolean, folded, number
 
 REDIRECTS_MAX_MAX = 50
 """The most redirects that a link may ask for; browsers stop at twenty."""
@@ -64,30 +65,26 @@ class Settings:
     trust: Trust = field(default_factory=Trust)
 
 
-def ignored(config: Mapping[str, str]) -> list[str]:
-    """Keys that mean nothing: a slip of the pen, or another provider's."""
-    return sorted(key for key in config if key.lower() not in KEYS)
-
-
 def parse(provider: Mapping[str, str], link: Mapping[str, str]) -> Settings:
     """Read what counts for one link.
 
     Raises:
         InvalidRequest: a key is wrong; the text names it and what it wants.
     """
-    config = _folded(provider) | _folded(link)
+    said = folded(provider) | folded(link)
+    config = {key: value.strip() for key, value in said.items()}
     timeout_ms_max = int(limits.CALL_TIMEOUT_S_MAX * 1_000)
 
     def seconds(key: str, default_s: float, *, least_ms: int = 1) -> float:
-        return _number(config, key, int(default_s * 1_000), least_ms, timeout_ms_max) / 1_000
+        return number(config, key, int(default_s * 1_000), least_ms, timeout_ms_max) / 1_000
 
     def body_bytes(key: str) -> int:
-        return _number(config, key, limits.HTTP_BODY_BYTES, 0, limits.HTTP_BODY_BYTES_MAX)
+        return number(config, key, limits.HTTP_BODY_BYTES, 0, limits.HTTP_BODY_BYTES_MAX)
 
     default = Settings()
     return Settings(
-        rules=rules.parse(config.get("allow", "")),
-        redirects_max=_number(config, "redirects_max", default.redirects_max, 0, REDIRECTS_MAX_MAX),
+        rules=rules.parse(said.get("allow", "")),
+        redirects_max=number(config, "redirects_max", default.redirects_max, 0, REDIRECTS_MAX_MAX),
         connect_timeout_s=seconds("connect_timeout_ms", default.connect_timeout_s),
         first_byte_timeout_s=seconds("first_byte_timeout_ms", default.first_byte_timeout_s),
         between_bytes_timeout_s=seconds(
@@ -96,38 +93,14 @@ def parse(provider: Mapping[str, str], link: Mapping[str, str]) -> Settings:
         idle_s=seconds("idle_timeout_ms", default.idle_s, least_ms=0),
         request_bytes_max=body_bytes("max_request_body_bytes"),
         response_bytes_max=body_bytes("max_response_body_bytes"),
-        requests_max=_number(
+        requests_max=number(
             config, "max_concurrent_requests", default.requests_max, 1, REQUESTS_MAX_MAX
         ),
-        idle_connections_max=_number(
+        idle_connections_max=number(
             config, "max_idle_connections", default.idle_connections_max, 0, REQUESTS_MAX_MAX
         ),
         trust=Trust(
-            ca_file=config.get("ca_file", config.get("ssl_certs_file")) or None,
-            native=_boolean(config, "load_native_certs", default=True),
+            ca_file=said.get("ca_file", said.get("ssl_certs_file")) or None,
+            native=boolean(config, "load_native_certs", default=True),
         ),
     )
-
-
-def _folded(config: Mapping[str, str]) -> dict[str, str]:
-    folded: dict[str, str] = {}
-    for key, value in config.items():
-        if folded.setdefault(key.lower(), value) != value:
-            raise errors.InvalidRequest(f"{key} is given twice, in two spellings and two values")
-    return folded
-
-
-def _boolean(config: Mapping[str, str], key: str, *, default: bool) -> bool:
-    text = config.get(key, str(default)).strip().lower()
-    if text not in ("true", "false"):
-        raise errors.InvalidRequest(f"{key} is {text[:40]!r}; want true or false")
-    return text == "true"
-
-
-def _number(config: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:
-    text = config.get(key, str(default)).strip()
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
-        raise errors.InvalidRequest(
-            f"{key} is {text[:40]!r}; want a whole number from {least} to {most}"
-        )
-    return int(text)

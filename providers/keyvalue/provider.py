@@ -6,8 +6,7 @@ calls fail, not links, and both work again once it is back.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import structlog
 
@@ -25,16 +24,9 @@ from providers.keyvalue.stores import Store
 from providers.keyvalue.stores.memory import MemoryStore
 from providers.keyvalue.stores.nats import NatsStore
 from providers.keyvalue.stores.sqlite import SqliteStore
-from providers.sdk import Call, Context, Health, Link, Provider
+from providers.sdk import Call, Context, Health, Link, Provider, backends, configuration
 
 log = structlog.get_logger()
-
-REPLY_MARGIN_S = 0.1
-"""An answer must set out this long before the deadline, or its caller hears only of the deadline.
-Of a short deadline it is at most a tenth."""
-
-PING_TIMEOUT_S = 1.5
-"""For a backend to show that it is there; a health check as a whole has two seconds."""
 
 FACES = {contract.PACKAGE: contract.execute, wasi.PACKAGE: wasi.execute}
 """What is served, by the namespace and package that a link names; all on the same stores."""
@@ -126,10 +118,10 @@ class KeyValue(Provider):
                 call.source, call.link.name, call.interface, target=self._started.provider_id
             )
         if isinstance(holding, errors.LatticeError):
-            raise _copy(holding)
+            raise holding.copy()
         holding.holders += 1
         try:
-            with _answered_by(call.deadline, holding.store.label) as deadline:
+            with backends.answered_by(call.deadline, holding.store.label) as deadline:
                 async with asyncio.timeout_at(deadline):
                     execute = FACES[call.link.wit_namespace, call.link.wit_package]
                     return await execute(
@@ -141,7 +133,7 @@ class KeyValue(Provider):
     async def health(self) -> Health:
         """Healthy when every backend in use answers; the message names those that don't."""
         stores = [holding.store for holding in self._holdings.values()]
-        failures = await asyncio.gather(*(_failure(store) for store in stores))
+        failures = await asyncio.gather(*(backends.failure(store) for store in stores))
         down = "; ".join(sorted(failure for failure in failures if failure))
         return Health(healthy=not down, message=down or None)
 
@@ -153,7 +145,7 @@ class KeyValue(Provider):
     def _take_config(self, config: Mapping[str, str]) -> None:
         bounds = settings.parse_bounds(config)
         settings.parse(config, {}, lattice=self._started.lattice)
-        if unknown := settings.ignored(config, settings.PROVIDER_KEYS):
+        if unknown := configuration.ignored(config, settings.PROVIDER_KEYS):
             log.warning("provider configuration keys ignored", keys=unknown)
         self._config = dict(config)
         self._bounds = bounds
@@ -167,7 +159,7 @@ class KeyValue(Provider):
                 f"the provider serves {' and '.join(map(':'.join, FACES))}, "
                 f"not {link.wit_namespace}:{link.wit_package}"
             )
-        if unknown := settings.ignored(link.target_config, settings.LINK_KEYS):
+        if unknown := configuration.ignored(link.target_config, settings.LINK_KEYS):
             log.warning("link configuration keys ignored", source=link.source_id, keys=unknown)
         where = settings.parse(self._config, link.target_config, lattice=self._started.lattice)
         key = (where, self._bounds)
@@ -211,33 +203,3 @@ def _open_redis(where: RedisSettings, bounds: Bounds) -> Store:
             "backend=redis needs a library; install it with: pip install 'lattice-runtime[redis]'"
         ) from None
     return RedisStore(where, bounds)
-
-
-@contextmanager
-def _answered_by(deadline: float, label: str) -> Iterator[float]:
-    """A deadline that leaves time to say that a backend did not answer.
-
-    Raises:
-        Unavailable: it did not.
-    """
-    left_s = deadline - asyncio.get_running_loop().time()
-    try:
-        yield deadline - min(REPLY_MARGIN_S, max(left_s, 0.0) / 10)
-    except TimeoutError:
-        raise errors.Unavailable(f"{label} did not answer before the call's deadline") from None
-
-
-async def _failure(store: Store) -> str | None:
-    try:
-        async with asyncio.timeout(PING_TIMEOUT_S):
-            await store.ping()
-    except TimeoutError:
-        return f"{store.label} does not answer"
-    except errors.LatticeError as error:
-        return error.text
-    return None
-
-
-def _copy(error: errors.LatticeError) -> errors.LatticeError:
-    """A fresh one for each call: a raised exception collects tracebacks, and this one is kept."""
-    return type(error).from_parts(error.text, at=error.at, detail=error.detail)

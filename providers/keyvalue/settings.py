@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from lattice import errors, names
 from providers.keyvalue.bounds import CEILINGS, Bounds
+from providers.sdk.configuration import folded, number
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
 """That of wasmCloud's Redis provider."""
@@ -104,22 +105,17 @@ PROVIDER_KEYS = LINK_KEYS.union(CEILINGS, [SQLITE_DIRECTORY])
 """What the provider's own configuration may say: the same for all links, and what is for all."""
 
 
-def ignored(config: Mapping[str, str], known: frozenset[str]) -> list[str]:
-    """Keys that mean nothing there: a slip of the pen, or another provider's."""
-    return sorted(key for key in config if key.lower() not in known)
-
-
 def parse_bounds(config: Mapping[str, str]) -> Bounds:
     """The provider's bounds.
 
     Raises:
         InvalidRequest: not a number, or out of range.
     """
-    folded = _folded(config)
+    said = folded(config)
     default = Bounds()
     return Bounds(
         **{
-            name: _number(folded, name, getattr(default, name), 1, ceiling)
+            name: number(said, name, getattr(default, name), 1, ceiling)
             for name, ceiling in CEILINGS.items()
         }
     )
@@ -131,7 +127,7 @@ def parse(provider: Mapping[str, str], link: Mapping[str, str], *, lattice: str)
     Raises:
         InvalidRequest: the backend is unknown, or one of its keys is wrong; the text names it.
     """
-    provider, link = _folded(provider), _folded(link)
+    provider, link = folded(provider), folded(link)
     backend = _backend(link, default=_backend(provider, default="nats"))
     config = {**provider, **link}
     match backend:
@@ -161,7 +157,7 @@ def _redis(config: Mapping[str, str]) -> RedisSettings:
         label=_label(url),
         connect_timeout_s=_seconds(config, "backend_connection_timeout_ms", CONNECT_TIMEOUT_MS),
         response_timeout_s=_seconds(config, "backend_response_timeout_ms", RESPONSE_TIMEOUT_MS),
-        connections_max=_number(config, "connections_max", CONNECTIONS_MAX, 1, 1_000),
+        connections_max=number(config, "connections_max", CONNECTIONS_MAX, 1, 1_000),
     )
 
 
@@ -198,7 +194,7 @@ def _nats(config: Mapping[str, str], lattice: str) -> NatsSettings:
             "enable_bucket_auto_create can only be true: a bucket that is not there is made"
         )
     # Five is JetStream's own limit.
-    return NatsSettings(bucket=bucket, replicas=_number(config, "replicas", 1, 1, 5))
+    return NatsSettings(bucket=bucket, replicas=number(config, "replicas", 1, 1, 5))
 
 
 def _sqlite(config: Mapping[str, str], directory: str | None, lattice: str) -> SqliteSettings:
@@ -228,22 +224,5 @@ def _bucket(config: Mapping[str, str], lattice: str) -> str:
         ) from None
 
 
-def _folded(config: Mapping[str, str]) -> dict[str, str]:
-    folded: dict[str, str] = {}
-    for key, value in config.items():
-        if folded.setdefault(key.lower(), value) != value:
-            raise errors.InvalidRequest(f"{key} is given twice, in two spellings and two values")
-    return folded
-
-
 def _seconds(config: Mapping[str, str], key: str, default_ms: int) -> float:
-    return _number(config, key, default_ms, 1, TIMEOUT_MS_MAX) / 1_000
-
-
-def _number(config: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:
-    text = config.get(key, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
-        raise errors.InvalidRequest(
-            f"{key} is {text[:40]!r}; want a whole number from {least} to {most}"
-        )
-    return int(text)
+    return number(config, key, default_ms, 1, TIMEOUT_MS_MAX) / 1_000

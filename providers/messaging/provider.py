@@ -21,13 +21,9 @@ from providers.messaging.contract import Message
 from providers.messaging.grants import Territory
 from providers.messaging.settings import HandlerSettings, SendingSettings
 from providers.messaging.sources import CoreSource, Source, StreamSource
-from providers.sdk import Call, Context, Health, Link, Provider
+from providers.sdk import Call, Context, Health, Link, Provider, backends, configuration
 
 log = structlog.get_logger()
-
-REPLY_MARGIN_S = 0.1
-"""An answer must set out this long before the deadline, or its caller hears only of the deadline.
-Of a short deadline it is at most a tenth."""
 
 STORE_AGAIN_S = 0.05
 """First pause before a message is sent to a stream again that may or may not have it."""
@@ -183,7 +179,7 @@ class Messaging(Provider):
         sending, bus = outward
         wanted = contract.decode(call.operation, call.payload)
         self._check(wanted.message, sending)
-        deadline = _answered_by(call.deadline)
+        deadline = backends.answer_by(call.deadline)
         if isinstance(wanted, contract.Publish):
             await _publish(bus, wanted.message, sending, call.key, deadline)
             return contract.encode_published(wanted)
@@ -216,7 +212,7 @@ class Messaging(Provider):
     def _take_config(self, config: Mapping[str, str]) -> None:
         territory = settings.parse_territory(config)
         settings.parse_sending(config, {})
-        if unknown := settings.unknown_keys(config, settings.PROVIDER_KEYS):
+        if unknown := configuration.ignored(config, settings.PROVIDER_KEYS):
             log.warning("provider configuration keys ignored", keys=unknown)
         self._config, self._territory = dict(config), territory
 
@@ -233,7 +229,7 @@ class Messaging(Provider):
             is_inward = self._is_inward(link)
             known = settings.HANDLER_KEYS if is_inward else settings.CONSUMER_KEYS
             config = link.source_config if is_inward else link.target_config
-            if unknown := settings.unknown_keys(config, known):
+            if unknown := configuration.ignored(config, known):
                 log.warning(
                     "link configuration keys ignored",
                     source=link.source_id,
@@ -375,9 +371,3 @@ async def _publish(
         else:
             return
         await asyncio.sleep(pause_s)
-
-
-def _answered_by(deadline: float) -> float:
-    """A deadline that leaves time to say that nobody answered."""
-    left_s = deadline - asyncio.get_running_loop().time()
-    return deadline - min(REPLY_MARGIN_S, max(left_s, 0.0) / 10)

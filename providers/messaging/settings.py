@@ -13,6 +13,8 @@ from lattice import errors, limits, names
 from lattice.bus import NatsSettings
 from providers.messaging import grants
 from providers.messaging.grants import Territory
+from providers.sdk import configuration
+from providers.sdk.configuration import boolean, number
 
 SERVER_KEYS = frozenset({"cluster_uris", "uri"})
 CONNECTION_KEYS = SERVER_KEYS | {"client_jwt", "client_seed", "credentials_file", "tls_ca_file"}
@@ -133,7 +135,7 @@ def parse_handler(
         InvalidRequest: naming the key that is wrong or missing.
     """
     config = _merged(provider, link)
-    in_flight_max = _number(config, "in_flight_max", IN_FLIGHT, 1, IN_FLIGHT_MAX)
+    in_flight_max = number(config, "in_flight_max", IN_FLIGHT, 1, IN_FLIGHT_MAX)
     subscriptions = _subscriptions(config, default_queue)
     consumers = _consumers(config, in_flight_max)
     stream, name = config.get("stream"), config.get("consumer")
@@ -162,13 +164,13 @@ def parse_handler(
             "subscriptions is missing, as are stream and consumer: there is nothing to bring to the"
             " actor; give the link a configuration with, for example: subscriptions=orders.>"
         )
-    retry_ms = _number(config, "retry_ms", RETRY_MS, 1, DAY_MS)
+    retry_ms = number(config, "retry_ms", RETRY_MS, 1, DAY_MS)
     dead_letter = config.get("dead_letter")
     return HandlerSettings(
         connection=_connection(config),
         subscriptions=subscriptions,
         consumers=consumers,
-        timeout_s=_number(
+        timeout_s=number(
             config,
             "timeout_ms",
             int(limits.CALL_TIMEOUT_S * 1000),
@@ -177,14 +179,14 @@ def parse_handler(
         )
         / 1000,
         in_flight_max=in_flight_max,
-        waiting_max=_number(config, "waiting_max", WAITING, 0, WAITING_MAX),
-        ack_wait_s=_number(config, "ack_wait_ms", ACK_WAIT_MS, 100, DAY_MS) / 1000,
-        deliveries_max=_number(config, "max_deliveries", DELIVERIES, 1, 1_000_000),
+        waiting_max=number(config, "waiting_max", WAITING, 0, WAITING_MAX),
+        ack_wait_s=number(config, "ack_wait_ms", ACK_WAIT_MS, 100, DAY_MS) / 1000,
+        deliveries_max=number(config, "max_deliveries", DELIVERIES, 1, 1_000_000),
         retry_s=retry_ms / 1000,
-        retry_s_max=_number(config, "retry_max_ms", max(RETRY_MAX_MS, retry_ms), retry_ms, DAY_MS)
+        retry_s_max=number(config, "retry_max_ms", max(RETRY_MAX_MS, retry_ms), retry_ms, DAY_MS)
         / 1000,
         dead_letter=grants.parse_subject(dead_letter) if dead_letter else None,
-        only_new=_boolean(config, "only_new", default=False),
+        only_new=boolean(config, "only_new", default=False),
     )
 
 
@@ -201,14 +203,9 @@ def parse_sending(provider: Mapping[str, str], link: Mapping[str, str]) -> Sendi
     return SendingSettings(
         connection=_connection(config),
         allowed=_patterns(config, "publish"),
-        is_answering=_boolean(config, "replies", default=True),
+        is_answering=boolean(config, "replies", default=True),
         is_stored=delivery == "jetstream",
     )
-
-
-def unknown_keys(config: Mapping[str, str], known: frozenset[str]) -> list[str]:
-    """Keys that mean nothing there: most often a typing mistake, worth a warning."""
-    return sorted(key for key in config if key.lower() not in known)
 
 
 def _merged(provider: Mapping[str, str], link: Mapping[str, str]) -> dict[str, str]:
@@ -311,24 +308,4 @@ def _list(config: Mapping[str, str], key: str) -> tuple[str, ...]:
 
 
 def _folded(config: Mapping[str, str]) -> dict[str, str]:
-    folded: dict[str, str] = {}
-    for key, value in config.items():
-        if folded.setdefault(key.lower(), value.strip()) != value.strip():
-            raise errors.InvalidRequest(f"{key} is given twice, in two spellings and two values")
-    return folded
-
-
-def _boolean(config: Mapping[str, str], key: str, *, default: bool) -> bool:
-    text = config.get(key, str(default)).lower()
-    if text not in ("true", "false"):
-        raise errors.InvalidRequest(f"{key} is {text[:40]!r}; want true or false")
-    return text == "true"
-
-
-def _number(config: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:
-    text = config.get(key, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
-        raise errors.InvalidRequest(
-            f"{key} is {text[:40]!r}; want a whole number from {least} to {most}"
-        )
-    return int(text)
+    return configuration.folded({key: value.strip() for key, value in config.items()})

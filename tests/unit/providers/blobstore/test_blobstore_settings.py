@@ -9,6 +9,7 @@ from lattice import errors
 from providers.blobstore import settings, wasi, wasmcloud
 from providers.blobstore.bounds import CEILINGS, Bounds
 from providers.blobstore.settings import FilesystemSettings, NatsSettings, S3Settings
+from providers.sdk import configuration
 
 PAGE = (Path(__file__).parents[4] / "docs/providers/blobstore.md").read_text()
 
@@ -64,7 +65,7 @@ def test_a_root_is_the_providers_to_name() -> None:
 def test_a_root_that_links_made_for_another_provider_name_leads_nowhere() -> None:
     found = settings.parse({}, {"root": "/tmp"}, lattice="blue")
     assert found == NatsSettings(bucket="LATTICEBLOBS_blue", replicas=1)
-    assert settings.ignored({"root": "/tmp"}, settings.LINK_KEYS) == ["root"]
+    assert configuration.ignored({"root": "/tmp"}, settings.LINK_KEYS) == ["root"]
 
 
 def test_secrets_are_never_shown() -> None:

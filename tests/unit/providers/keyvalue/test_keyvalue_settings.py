@@ -14,6 +14,7 @@ from providers.keyvalue.settings import (
     Settings,
     SqliteSettings,
 )
+from providers.sdk import configuration
 
 
 def parse(link: dict[str, str], provider: dict[str, str] | None = None) -> Settings:
@@ -78,7 +79,7 @@ def test_a_link_does_not_choose_where_files_are_written() -> None:
     parsed = parse({"backend": "sqlite", "sqlite_directory": "/etc"}, {"sqlite_directory": "/data"})
     assert isinstance(parsed, SqliteSettings)
     assert parsed.directory == Path("/data")
-    assert settings.ignored({"sqlite_directory": "/etc"}, settings.LINK_KEYS)
+    assert configuration.ignored({"sqlite_directory": "/etc"}, settings.LINK_KEYS)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +160,8 @@ def test_a_wrong_key_is_refused_and_named(config: dict[str, str], named: str) ->
 
 def test_keys_that_mean_nothing_are_found_whatever_their_case() -> None:
     config = {"URL": "redis://h", "replica": "3", "ITEMS_MAX": "5"}
-    assert settings.ignored(config, settings.LINK_KEYS) == ["ITEMS_MAX", "replica"]
-    assert settings.ignored(config, settings.PROVIDER_KEYS) == ["replica"]
+    assert configuration.ignored(config, settings.LINK_KEYS) == ["ITEMS_MAX", "replica"]
+    assert configuration.ignored(config, settings.PROVIDER_KEYS) == ["replica"]
 
 
 def test_bounds_have_defaults_and_can_be_set() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lattice import errors
 from providers.messaging import settings
 from providers.messaging.settings import HandlerSettings, SendingSettings
+from providers.sdk import configuration
 
 
 def handler(provider: dict[str, str] | None = None, **link: str) -> HandlerSettings:
@@ -132,7 +133,7 @@ def test_what_can_not_be_meant_for_sending_is_refused(link: dict[str, str], name
 
 
 def test_keys_that_mean_nothing_are_told() -> None:
-    assert settings.unknown_keys({"subscription": "a", "URI": "b"}, settings.HANDLER_KEYS) == [
+    assert configuration.ignored({"subscription": "a", "URI": "b"}, settings.HANDLER_KEYS) == [
         "subscription"
     ]
 
