@@ -30,7 +30,7 @@ from host.engine import (
     Instances,
     ReusePolicy,
     World,
-    prepare,
+    execution_of,
 )
 from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
@@ -453,7 +453,7 @@ class Actor:
         execution = None
         began_ns = perf_counter_ns()
         try:
-            execution = prepare(
+            execution = execution_of(self._module)(
                 self._module,
                 self._surroundings(invocation),
                 operation=invocation.operation,

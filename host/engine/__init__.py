@@ -1,16 +1,16 @@
 """WebAssembly actors as preemptive fibers under asyncio.
 
 ``Engine`` makes ``Code`` of modules and components, and holds the pool of instances; ``Execution``,
-which ``prepare`` makes, is one call on a fresh instance, or on one kept in ``Instances``;
-``HostCalls`` is what the layer above gives a guest to
-reach, and ``World`` what it finds through WASI; ``run_command`` runs a program that is no actor.
+or what ``execution_of`` says for a kind of code, is one call on a fresh instance, or on one kept in
+``Instances``; ``HostCalls`` is what the layer above gives a guest to reach, and ``World`` what it
+finds through WASI; ``run_command`` runs a program that is no actor.
 wasmtime is known here and nowhere else, and its C API in ``ffi`` only.
 """
 
 from host.engine.code import Code
 from host.engine.command import Finished, run_command
 from host.engine.component import Component
-from host.engine.component_execution import prepare
+from host.engine.component_execution import execution_of
 from host.engine.descriptors import NOTHING, Directory, World
 from host.engine.engine import Engine, EngineSettings, EngineStatistics
 from host.engine.execution import Execution
@@ -34,7 +34,7 @@ __all__ = [
     "Module",
     "ReusePolicy",
     "World",
+    "execution_of",
     "parse_policy",
-    "prepare",
     "run_command",
 ]

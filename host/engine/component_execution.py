@@ -17,11 +17,11 @@ from host.engine.code import Code
 from host.engine.component import CORE_INSTANCES_MAX, TABLES_MAX, Component, Entry
 from host.engine.component_ffi import VALUE_BYTES
 from host.engine.component_guest import Abandonable, ComponentGuest, Later
-from host.engine.descriptors import NOTHING, World
+from host.engine.descriptors import World
 from host.engine.execution import FUEL_MAX, Execution
-from host.engine.guest import DEFAULT_LIMITS, CallLimits, GuestFault, HostCalls
+from host.engine.guest import CallLimits, GuestFault, HostCalls
 from host.engine.module import TABLE_ELEMENTS_MAX
-from host.engine.reuse import Instance, Instances
+from host.engine.reuse import Instance
 from lattice import errors
 from lattice.wire.streams import Source
 
@@ -33,29 +33,9 @@ _FUNCTION = ffi.offset("function_kind")
 _FUEL = ffi.offset("fuel")
 
 
-def prepare(
-    code: Code,
-    host: HostCalls,
-    *,
-    operation: str,
-    payload: bytes,
-    limits: CallLimits = DEFAULT_LIMITS,
-    world: World = NOTHING,
-    deadline: float,
-    instances: Instances | None = None,
-) -> Execution:
-    """Make the execution of one call, whatever the code is; arguments as for ``Execution``."""
-    kind = ComponentExecution if isinstance(code, Component) else Execution
-    return kind(
-        code,
-        host,
-        operation=operation,
-        payload=payload,
-        limits=limits,
-        world=world,
-        deadline=deadline,
-        instances=instances,
-    )
+def execution_of(code: Code) -> type[Execution]:
+    """What runs calls of some code: the class to make an ``Execution`` of."""
+    return ComponentExecution if isinstance(code, Component) else Execution
 
 
 class ComponentExecution(Execution):
@@ -66,28 +46,8 @@ class ComponentExecution(Execution):
     _code: Component
     _guest: ComponentGuest
 
-    def __init__(
-        self,
-        code: Code,
-        host: HostCalls,
-        *,
-        operation: str,
-        payload: bytes,
-        limits: CallLimits = DEFAULT_LIMITS,
-        world: World = NOTHING,
-        deadline: float,
-        instances: Instances | None = None,
-    ) -> None:
-        super().__init__(
-            code,
-            host,
-            operation=operation,
-            payload=payload,
-            limits=limits,
-            world=world,
-            deadline=deadline,
-            instances=instances,
-        )
+    def __init__(self, code: Code, host: HostCalls, **call: Any) -> None:
+        super().__init__(code, host, **call)
         self._arguments: ctypes.Array[ctypes.c_char] | None = None
         self._results: ctypes.Array[ctypes.c_char] | None = None
         self._entry: Entry | None = None

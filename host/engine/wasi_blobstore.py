@@ -21,6 +21,7 @@ from host.engine.guest import GuestFault, HostCalls
 from host.engine.wasip2 import (
     BLOCKING_WRITE_BYTES,
     CHUNK_BYTES,
+    Arrival,
     Condition,
     InputStream,
     OutputStream,
@@ -380,7 +381,7 @@ class ObjectInflow(InputStream, Abandonable):
         value.first = b""
         self._guest = guest
         self._value = value
-        self._arrival = _Arrival(self)
+        self._arrival = Arrival(self)
         self._failure: errors.LatticeError | None = None
         self._fetching: asyncio.Task[None] | None = None
 
@@ -417,22 +418,6 @@ class ObjectInflow(InputStream, Abandonable):
         if (task := self._fetching) is not None:
             # From whatever thread the guest runs on.
             task.get_loop().call_soon_threadsafe(task.cancel)
-
-
-class _Arrival(Condition):
-    """A value can be read on."""
-
-    __slots__ = ("_inflow",)
-
-    def __init__(self, inflow: ObjectInflow) -> None:
-        super().__init__()
-        self._inflow = inflow
-
-    def is_true(self) -> bool:
-        return self._inflow.is_readable
-
-    def prepare(self) -> None:
-        self._inflow.begin_fetch()
 
 
 @function(CONTAINER, "[method]container.get-data", suspends=True)

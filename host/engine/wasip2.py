@@ -139,6 +139,9 @@ class InputStream:
     def is_at_end(self) -> bool:
         return not self.is_held
 
+    def begin_fetch(self) -> None:
+        """Have more brought, if there is more and it has to be asked for; safe to call again."""
+
     def put(self, content: bytes) -> None:
         """Have this read next, in the place of what is there."""
         self._held = (content, 0)
@@ -156,6 +159,22 @@ class InputStream:
     def failure(self) -> errors.LatticeError | None:
         """What it broke with."""
         return None
+
+
+class Arrival(Condition):
+    """A stream can be read on, be it bytes, its end, or an error."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: InputStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def is_true(self) -> bool:
+        return self._stream.is_readable
+
+    def prepare(self) -> None:
+        self._stream.begin_fetch()
 
 
 class Stdin(InputStream, Lasting):

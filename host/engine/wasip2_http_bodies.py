@@ -17,6 +17,7 @@ from host.engine.guest import GuestFault
 from host.engine.wasip2 import (
     BLOCKING_WRITE_BYTES,
     CHUNK_BYTES,
+    Arrival,
     Condition,
     InputStream,
     OutputStream,
@@ -76,22 +77,6 @@ class Inflow(InputStream):
         finally:
             self._fetching = False
         self._arrival.wake()
-
-
-class Arrival(Condition):
-    """A body can be read on, be it bytes, its end, or an error."""
-
-    __slots__ = ("_inflow",)
-
-    def __init__(self, inflow: Inflow) -> None:
-        super().__init__()
-        self._inflow = inflow
-
-    def is_true(self) -> bool:
-        return self._inflow.is_readable
-
-    def prepare(self) -> None:
-        self._inflow.begin_fetch()
 
 
 class IncomingBody:

@@ -15,7 +15,7 @@ from host.engine import (
     Execution,
     Instances,
     ReusePolicy,
-    prepare,
+    execution_of,
 )
 from host.engine.engine import MAPS_PER_INSTANCE, MAPS_RESERVED, instances_ceiling
 from tests.bench.memory import resident_bytes, settled_bytes
@@ -87,7 +87,7 @@ async def cold_call(module: Code) -> None:
 def _execution(
     module: Code, host: Nothing | Hold, *, instances: Instances | None = None
 ) -> Execution:
-    return prepare(
+    return execution_of(module)(
         module,
         host,
         operation="echo",

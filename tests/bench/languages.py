@@ -13,7 +13,7 @@ from host.engine import (
     EngineSettings,
     Instances,
     ReusePolicy,
-    prepare,
+    execution_of,
 )
 from lattice import errors, project
 from lattice.binaries import Abi
@@ -106,7 +106,7 @@ def _request(built: Built) -> tuple[str, bytes]:
 
 async def _call(code: Code, request: tuple[str, bytes], instances: Instances | None) -> None:
     operation, payload = request
-    execution = prepare(
+    execution = execution_of(code)(
         code,
         Nothing(),
         operation=operation,

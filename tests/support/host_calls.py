@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from host.engine import NOTHING, CallLimits, Code, Execution, Instances, World, prepare
+from host.engine import NOTHING, CallLimits, Code, Execution, Instances, World, execution_of
 
 Request = tuple[str, str, str, bytes]
 Answer = Callable[[Request], bytes | Awaitable[bytes]]
@@ -47,7 +47,7 @@ def execution(
     instances: Instances | None = None,
 ) -> Execution:
     """Prepare a call; only what matters to the test need be said."""
-    return prepare(
+    return execution_of(module)(
         module,
         host or Host(),
         operation=operation,
