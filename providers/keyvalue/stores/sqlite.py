@@ -36,6 +36,9 @@ BUSY_TIMEOUT_S = 1.0
 """For other processes to finish their transactions, which take milliseconds. All operations of this
 store wait meanwhile."""
 
+BUSY_PAUSE_S = 0.002
+"""Between looks at a lock for which SQLite itself does not wait."""
+
 FORGOTTEN_AT_ONCE = 10
 """Expired keys that a write removes besides: more than it can add, so they don't gather, and few
 enough to cost it nothing."""
@@ -290,10 +293,7 @@ class SqliteStore:
             if job.outcome.done():
                 continue
             if isinstance(outcome, errors.LatticeError):
-                # Each a fresh one: a raised exception collects tracebacks.
-                job.outcome.set_exception(
-                    type(outcome).from_parts(outcome.text, detail=outcome.detail)
-                )
+                job.outcome.set_exception(outcome.copy())
             elif isinstance(outcome, BaseException):
                 job.outcome.set_exception(outcome)
             else:
@@ -367,7 +367,7 @@ class SqliteStore:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection)
         connection.execute(f"PRAGMA synchronous = {self._settings.synchronous.upper()}")
         page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
         pages_max = max(self._bounds.sqlite_bytes_max // page_bytes, 1)
@@ -417,6 +417,23 @@ class SqliteStore:
             raise errors.ProviderError(f"{self.label} refused: {error}") from error
         except OSError as error:
             raise errors.Unavailable(f"{self.label} fails: {error.strerror}") from error
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Go over to the write-ahead log.
+
+    Of several that do so with a new file at once SQLite refuses all but one without waiting.
+    """
+    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            if not is_busy or time.monotonic() >= give_up_s:
+                raise
+        time.sleep(BUSY_PAUSE_S)
 
 
 class _FullError(errors.ProviderError):

@@ -78,12 +78,16 @@ async def test_a_closed_store_is_unavailable_and_its_thread_is_gone(tmp_path: Pa
     assert not [t for t in threading.enumerate() if t.name.startswith("sqlite closed")]
 
 
-async def test_many_can_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
-    stores = [SqliteStore(settings_of(tmp_path), Bounds()) for _ in range(20)]
-    sums = await asyncio.gather(*(store.increment("n", 1) for store in stores))
-    assert sorted(sums) == list(range(1, 21))
-    for store in stores:
-        await store.aclose()
+@pytest.mark.parametrize("openers", [2, 3, 4, 20])
+async def test_many_can_open_a_new_file_at_the_same_moment(tmp_path: Path, openers: int) -> None:
+    # Each new file is another chance for them to meet.
+    for bucket in map(str, range(25)):
+        settings = settings_of(tmp_path, bucket=bucket)
+        stores = [SqliteStore(settings, Bounds()) for _ in range(openers)]
+        sums = await asyncio.gather(*(store.increment("n", 1) for store in stores))
+        assert sorted(sums) == list(range(1, openers + 1))
+        for store in stores:
+            await store.aclose()
 
 
 async def test_a_full_bucket_takes_no_more_keeps_what_it_has_and_can_be_emptied(
