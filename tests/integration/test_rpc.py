@@ -505,7 +505,8 @@ class TestRemote:
 
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
         answered = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
-        refused = [outcome for outcome in outcomes if isinstance(outcome, errors.NotRunning)]
+        # By nobody who is there any more, or, on a slow machine, by a line that moves too slowly.
+        refused = [outcome for outcome in outcomes if isinstance(outcome, errors.NotExecuted)]
         # Each was answered, or told that it was not executed; none was left to its deadline.
         assert len(answered) + len(refused) == 500
         assert len(answered) == held.answered > 0

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-PATIENCE_S = 10.0
-"""Far beyond what any of it takes on an idle machine; only a failing test waits so long."""
+PATIENCE_S = 30.0
+"""Far beyond what any of it takes on a busy machine; only a failing test waits so long."""
 
 
 async def eventually(condition: Callable[[], object], *, timeout_s: float = PATIENCE_S) -> None:
