@@ -166,6 +166,9 @@ class Subscription:
 
     async def drain(self) -> None:
         """Stop receiving, and return when the callback has seen everything that had arrived."""
+        if (leftover := self._client.leftover) is not None:
+            # Calls may still come over it.
+            await leftover.ended.wait()
         await self._end(self.inner.drain)
 
     async def _end(self, end: Callable[[], Awaitable[None]]) -> None:
@@ -742,10 +745,12 @@ class Bus:
         """Go to another server, and lose nothing on the way.
 
         First whoever waits for an answer gets it, while further questions wait. Then the server is
-        told to send no more, so that calls go elsewhere, and what it had sent arrives. What is
-        published from then on, answers above all, waits for the other server.
+        told to send no more but calls. What is published from then on, answers above all, waits for
+        the other server. When that has its connection, and the one that is left knows, the calls go
+        there; what the one that is left had sent arrives.
         """
         client, loop = self._client, asyncio.get_running_loop()
+        leftover, reading = None, None
         reconnects = client.stats["reconnects"]
         try:
             await asyncio.sleep(retry.full_jitter(LEAVE_SPREAD_S, 0))
@@ -757,11 +762,17 @@ class Bus:
                 between = self._between = loop.create_future()
                 await client.pause()
                 if client.stats["reconnects"] == reconnects:
-                    await client.replace()
+                    leftover = await client.move()
+                    reading = self._tasks.spawn(leftover.read(), name=f"left over {self._name}")
                     await between
+                    await leftover.leave_groups()
         except (nats.errors.Error, OSError, TimeoutError) as error:
             log.warning("a nats server was not left in time", connection=self._name, error=error)
         finally:
+            if leftover is not None:
+                leftover.close()
+            if reading is not None:
+                reading.cancel()
             held, self._questions_held = self._questions_held, None
             left, self._between = self._between, None
             self._leaving = None

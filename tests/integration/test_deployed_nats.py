@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 from lattice import errors, subjects
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus, NatsSettings, liveness
+from lattice.bus.client import StrictClient
 from lattice.rpc import Rpc
 from lattice.wire import control
 from lattice.wire.invocation import Invocation, Reply
@@ -25,11 +27,15 @@ from tests.support.deployed_nats import (
     settings_of,
 )
 from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 
 RECOVERY_S = 30.0
 """A cluster that lost a leader writes again within about seven seconds."""
 
 WRITERS = 8
+
+WAY_S = 0.05
+"""From one server to another, where a test makes it long."""
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +226,56 @@ async def test_no_call_is_lost_when_a_server_is_told_to_go(
     assert outcomes.keys() <= {"answered", "not_running"}
     assert target.statistics().replaced == 0
     assert target.is_connected
+
+
+async def test_calls_on_their_way_between_servers_survive_that_one_of_them_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways: list[Proxy] = []
+    outcomes: Counter[str] = Counter()
+    enough = asyncio.Event()
+    connect = StrictClient._connect_to_server
+
+    async def connect_slowly(client: StrictClient, server: Any) -> None:
+        # Longer than a call is on its way: meanwhile no other server has a member of the group.
+        await asyncio.sleep(6 * WAY_S)
+        await connect(client, server)
+
+    async with deployed_cluster(tmp_path, between=ways) as servers, AsyncExitStack() as stack:
+        _, target, rpcs = await at_two_servers(servers, stack)
+        # It goes to the one that is neither its own nor the caller's.
+        target._client.options["dont_randomize"] = True
+        logs = stack.enter_context(capture_logs())
+        await rpcs[1].serve("echo", Echo())
+
+        async def call() -> None:
+            while not enough.is_set():
+                try:
+                    await rpcs[0].call(to("echo", source="test"))
+                    outcomes["answered"] += 1
+                except errors.LatticeError as error:
+                    outcomes[error.code] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(call())
+            await eventually(lambda: outcomes["answered"])
+            for way in ways:
+                way.delay_s = WAY_S
+            monkeypatch.setattr(StrictClient, "_connect_to_server", connect_slowly)
+            left = target.server.name
+            named(servers, left).signal(signal.SIGUSR2)
+            await eventually(lambda: target.server.name != left, timeout_s=RECOVERY_S)
+            before = outcomes["answered"]
+            await eventually(lambda: outcomes["answered"] > before + 100)
+            enough.set()
+
+        await eventually(lambda: target._leaving is None)
+        assert not [line for line in logs if line["log_level"] in {"warning", "error"}]
+        assert target.statistics().reconnects == 1
+
+    # A server that knows of neither place yet says that nobody is there; that is no loss.
+    assert outcomes.keys() <= {"answered", "not_running"}
 
 
 async def test_who_waits_for_an_answer_gets_it_before_its_server_is_left(

@@ -263,7 +263,9 @@ class TestEitherWay:
         await either.callee.serve("callee", Echo())
 
         async def call(number: int) -> int:
-            return int((await either.caller.call(invocation(b"%d" % number))).payload)
+            # On a slow machine a line refuses what has less patience than all of them take.
+            asked = invocation(b"%d" % number, timeout_s=120)
+            return int((await either.caller.call(asked)).payload)
 
         answers = await asyncio.gather(*(call(number) for number in range(10_000)))
 

@@ -9,13 +9,14 @@ import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from lattice import errors
 from lattice.aio import processes
 from lattice.bus import Bus, NatsSettings, server
 from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 
 FILES = Path(__file__).parents[2] / "deploy" / "nats"
 
@@ -119,16 +120,40 @@ def prepared(
 
 @asynccontextmanager
 async def deployed_cluster(
-    workspace: Path, *, accounts: bool = False
+    workspace: Path, *, accounts: bool = False, between: list[Proxy] | None = None
 ) -> AsyncIterator[list[Deployed]]:
     """Three servers of ``cluster.conf``, once they keep three copies of what is written.
 
-    With accounts nobody is let in to try; their own users see when it is so.
+    With accounts nobody is let in to try; their own users see when it is so. ``between`` gets the
+    proxies through which the first two reach each other; without it they do so directly.
     """
+    async with AsyncExitStack() as stack:
+        servers = await _prepared_cluster(workspace, accounts, between, stack)
+        for one in servers:
+            stack.push_async_callback(one.aclose)
+        for one in servers[:2]:
+            await one.start()
+        if between is not None:
+            # Otherwise the third one would tell them of each other's own address.
+            await eventually(lambda: all("Route connection created" in s.log for s in servers[:2]))
+        await servers[2].start()
+        if not accounts:
+            await _wait_ready(servers)
+        yield servers
+
+
+async def _prepared_cluster(
+    workspace: Path, accounts: bool, between: list[Proxy] | None, stack: AsyncExitStack
+) -> list[Deployed]:
     routes = {name: free_port() for name in NAMES}
     servers = []
     for name in NAMES:
         addresses = {f"{other}:6222": f"127.0.0.1:{port}" for other, port in routes.items()}
+        if between is not None and name in NAMES[:2]:
+            other = next(each for each in NAMES[:2] if each != name)
+            proxy = Proxy(f"nats://127.0.0.1:{routes[other]}")
+            between.append(await stack.enter_async_context(proxy))
+            addresses[f"{other}:6222"] = proxy.url.removeprefix("nats://")
         servers.append(
             prepared(
                 workspace / name,
@@ -138,15 +163,7 @@ async def deployed_cluster(
                 accounts=accounts,
             )
         )
-    try:
-        for one in servers:
-            await one.start()
-        if not accounts:
-            await _wait_ready(servers)
-        yield servers
-    finally:
-        for one in servers:
-            await one.aclose()
+    return servers
 
 
 def settings_of(servers: list[Deployed], *, replicas: int = 3) -> NatsSettings:
