@@ -16,6 +16,7 @@ LinkName = NewType("LinkName", str)
 """Name of a link, unique for a source and an interface's package; most often ``default``."""
 
 DEFAULT_LATTICE = LatticeName("default")
+DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 DEFAULT_LINK = LinkName("default")
 
 NAME_CHARS_MAX = 128

@@ -24,7 +24,7 @@ class MemberSettings(BaseSettings):
     lattice: str = names.DEFAULT_LATTICE
     """The lattice to join; lattices on one NATS system don't see each other."""
 
-    nats_url: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("nats://127.0.0.1:4222",)
+    nats_url: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = (names.DEFAULT_NATS_URL,)
     """NATS servers, joined by commas; they may carry user and password."""
 
     nats_credentials: FilePath | None = None

@@ -22,7 +22,7 @@ from lattice import archives, artefacts, errors, limits
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus
 from lattice.identity.claims import Claims
-from lattice.registry import client, references
+from lattice.registry import references
 from lattice.registry.credentials import RegistryAccess
 
 log = structlog.get_logger()
@@ -184,6 +184,9 @@ class Fetcher:
         return Fetched(content=content, reference=str(artefact))
 
     async def _from_registry(self, reference: references.Reference, bytes_max: int) -> Fetched:
+        # Loaded here: most hosts and tests never pull, and every one of them would wait for HTTP.
+        from lattice.registry import client  # noqa: PLC0415
+
         async with client.connect(self._registries, reference, shelf=self._shelf) as repository:
             resolved = await repository.resolve(reference)
             content = await repository.download(resolved.layer, bytes_max=bytes_max)

@@ -4,6 +4,7 @@ Failures leave here as ``lattice.errors``: ``Unavailable`` when the connection o
 ``NotRunning`` when nobody listens, ``DeadlineExceeded`` when nobody answered in time.
 """
 
+from lattice.bus import library as library
 from lattice.bus.account import Account, AccountFacts, ServerFacts, StreamFacts, Usage
 from lattice.bus.buckets import Bucket, Entry
 from lattice.bus.client import OUTGOING_BYTES_MAX

@@ -34,10 +34,10 @@ import nkeys
 import structlog
 from nats.js import JetStreamContext
 
-from lattice import errors, limits
+from lattice import errors, limits, names
 from lattice.aio import retry
 from lattice.aio.tasks import TaskGroup
-from lattice.bus import liveness
+from lattice.bus import library, liveness
 from lattice.bus.account import Account, ServerFacts
 from lattice.bus.buckets import Bucket, open_bucket
 from lattice.bus.client import (
@@ -89,7 +89,7 @@ _FORBIDDEN = re.compile(r'permissions violation for publish to "([^"]+)"')
 class NatsSettings:
     """How to reach NATS. Credentials never appear in a log line or an error text."""
 
-    servers: tuple[str, ...] = field(default=("nats://127.0.0.1:4222",), repr=False)
+    servers: tuple[str, ...] = field(default=(names.DEFAULT_NATS_URL,), repr=False)
     credentials_file: str | None = None
     user_jwt: str | None = field(default=None, repr=False)
     user_seed: str | None = field(default=None, repr=False)
@@ -226,6 +226,8 @@ class Bus:
             InvalidRequest: the credentials can't be read.
         """
         bus: Self | None = None
+        if any(urlsplit(url).scheme in library.WEB_SOCKET_SCHEMES for url in settings.servers):
+            library.import_web_sockets()
 
         async def on_disconnect() -> None:
             if bus is not None:

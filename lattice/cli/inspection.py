@@ -67,9 +67,8 @@ class Inspected:
         return binaries.contract_needs(declared) if declared else self.binary.needs
 
 
-def register(app: typer.Typer, get: typer.Typer, *, panel: str) -> None:
+def register(app: typer.Typer, *, panel: str) -> None:
     command(app, "inspect", panel=panel, example="lattice inspect ./counter.wasm")(inspect)
-    command(get, "claims", example="lattice get claims --output json")(get_claims)
 
 
 async def inspect(
@@ -115,30 +114,6 @@ async def inspect(
         token = _token(inspected)
         return Result(fields={"token": token}, text=[token])
     return Result(fields=fields(inspected), text=text(inspected))
-
-
-async def get_claims(options: Options) -> Result:
-    """List what signed components and providers say of themselves.
-
-    Those that were ever started in this lattice: their subject, their issuer, name, version and
-    revision. What is not signed says nothing.
-    """
-    async with connect(options) as connection:
-        found = await connection.control.claims()
-    found.sort(key=lambda claims: (claims.get("name", ""), claims.get("sub", "")))
-    rows = [
-        (
-            claims.get("name", ""),
-            claims.get("subject", claims.get("sub", "")),
-            claims.get("issuer", claims.get("iss", "")),
-            claims.get("version", ""),
-            claims.get("revision", claims.get("rev", "")),
-        )
-        for claims in found
-    ]
-    table = output.table(("Name", "Subject", "Issuer", "Version", "Revision"), rows)
-    note = "" if found else "nothing that is signed was ever started in this lattice"
-    return Result(fields={"claims": found}, text=[table], note=note)
 
 
 def look(reference: str, content: bytes) -> Inspected:

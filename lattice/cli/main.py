@@ -1,46 +1,18 @@
 """The tree of commands, and the way out: nobody ever sees a traceback who did not ask for one."""
 
+import importlib
 import inspect
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lattice import __version__, errors
-from lattice.cli import (
-    apps,
-    artefacts,
-    bench,
-    calls,
-    claims,
-    components,
-    configs,
-    ctx,
-    demo,
-    dev,
-    diagnostics,
-    doctor,
-    events,
-    hosts,
-    inspection,
-    keys,
-    labels,
-    links,
-    logs,
-    new,
-    options,
-    output,
-    par,
-    providers,
-    reconcile,
-    shells,
-    test,
-    top,
-    up,
-)
-from lattice.cli.build import register as register_build
-from lattice.cli.options import Options, command
+from lattice.cli import options, output
+from lattice.cli.options import PROGRAM, Options, command
 from lattice.cli.output import Form
 
 RUN = "Run a lattice"
@@ -90,89 +62,156 @@ class NoCommand(errors.NotFound):
     remedy = "see which there are with: lattice --help"
 
 
-class Ordered(TyperGroup):
-    """A group that lists its commands panel by panel, in the order of the panels."""
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What may stand first in a command line: where the help lists it, and what it is for."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        def panel(name: str) -> int:
-            heading = getattr(self.commands[name], "rich_help_panel", None)
-            return PANELS.index(heading) if heading in PANELS else len(PANELS)
+    panel: str
+    summary: str
+    """Of a command, the first paragraph of its own help, which is not imported to list it."""
+    module: str = ""
+    """The one of ``lattice.cli`` that knows it, where that has another name."""
+    is_group: bool = False
 
-        return sorted(super().list_commands(ctx), key=panel)
+
+WORDS: Mapping[str, Word] = {
+    "up": Word(RUN, "Start a nats-server and hosts here, until Ctrl-C; with --nats, hosts only."),
+    "host": Word(
+        RUN, "Run one host in the foreground, until Ctrl-C; it drains before it goes.", module="up"
+    ),
+    "reconcile": Word(RUN, "Keep deployed apps as they shall be, in the foreground, until Ctrl-C."),
+    "demo": Word(
+        RUN,
+        "Show a lattice at work: two hosts, an actor, two providers, links changed while they run.",
+    ),
+    "new": Word(
+        WRITE, "Make a folder to write an actor in: its source, a test, and a project file."
+    ),
+    "build": Word(WRITE, "Build the actor of this folder with its language's own tools."),
+    "dev": Word(
+        WRITE,
+        "Build the project in a folder, run it, and replace it while it runs when a source"
+        " changes.",
+    ),
+    "test": Word(WRITE, "Build the project and run its tests, those in its folder tests."),
+    "inspect": Word(
+        LOOK,
+        "Show what a module, a component or a provider archive says of itself.",
+        module="inspection",
+    ),
+    "doctor": Word(
+        LOOK, "Check everything a lattice stands on, and say what to do about what is wrong."
+    ),
+    "events": Word(LOOK, "Show events as they happen, until Ctrl-C."),
+    "logs": Word(
+        LOOK,
+        "Show what components have written lately, and with -f what they write from now on.",
+    ),
+    "top": Word(LOOK, "Show what hosts and components do, again each second until Ctrl-C."),
+    "get": Word(LOOK, "Show hosts, what runs on them, links, claims.", is_group=True),
+    "call": Word(ACT, "Call a component or a provider and print its answer.", module="calls"),
+    "bench": Word(ACT, "Put a load on a URL or an actor, and show how it bore it."),
+    "label": Word(ACT, "Set labels of a host, or delete them.", module="labels"),
+    "start": Word(ACT, "Start a component or a provider.", is_group=True),
+    "scale": Word(ACT, "Change how much of a component runs.", is_group=True),
+    "update": Word(ACT, "Replace the code of a component that runs.", is_group=True),
+    "stop": Word(ACT, "Stop a component, a provider or a host.", is_group=True),
+    "app": Word(
+        DECLARE,
+        "Apps: what should run, kept so while hosts come and go.",
+        module="apps",
+        is_group=True,
+    ),
+    "link": Word(WIRE, "Put, delete and list links.", is_group=True),
+    "config": Word(WIRE, "Put, get and delete named configs.", module="configs", is_group=True),
+    "push": Word(
+        PUBLISH,
+        "Push an actor or a provider archive to an OCI registry, and print its digest.",
+        module="artefacts",
+    ),
+    "pull": Word(
+        PUBLISH,
+        "Pull an actor or a provider from an OCI registry into a file; what it says is verified.",
+        module="artefacts",
+    ),
+    "claims": Word(PUBLISH, "Sign an actor, and see who signed one.", is_group=True),
+    "par": Word(PUBLISH, "Make provider archives, and look into them.", is_group=True),
+    "keys": Word(PUBLISH, "Make and keep the keys that sign.", is_group=True),
+    "help": Word(CONFIGURE, "Show what a command does and how it is used."),
+    "ctx": Word(CONFIGURE, "Keep named connections, and say which one is meant.", is_group=True),
+    "completion": Word(
+        CONFIGURE, "Have your shell complete this command.", module="shells", is_group=True
+    ),
+}
+"""Every word, in the order of the help."""
+
+
+class Tree(TyperGroup):
+    """All commands, of which one is loaded when it is meant; the help lists them by their words.
+
+    To import every command takes longer than most of them run.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {
+            name: TyperCommand(name, help=word.summary, rich_help_panel=word.panel)
+            for name, word in WORDS.items()
+        }
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, meant, rest = super().resolve_command(ctx, args)
+        return name, load(str(meant.name)) if meant is not None else None, rest
+
 
 def build() -> typer.Typer:
-    """The whole tree."""
-    app = _group(HELP, cls=Ordered)
+    """The whole tree, each command to be loaded when it is meant."""
+    app = _group(HELP, cls=Tree)
     options.sign(_root, inspect.signature(_own_options).parameters.values(), name="root", text="")
     app.callback()(_root)
-
-    up.register(app, panel=RUN)
-    reconcile.register(app, panel=RUN)
-    demo.register(app, panel=RUN)
-
-    new.register(app, panel=WRITE)
-    register_build(app, panel=WRITE)
-    dev.register(app, panel=WRITE)
-    test.register(app, panel=WRITE)
-
-    get = _group("Show hosts, what runs on them, links, claims.")
-    app.add_typer(get, name="get", rich_help_panel=LOOK)
-    inspection.register(app, get, panel=LOOK)
-    diagnostics.register(get)
-    doctor.register(app, panel=LOOK)
-    events.register(app, panel=LOOK)
-    logs.register(app, panel=LOOK)
-    top.register(app, panel=LOOK)
-
-    start = _group("Start a component or a provider.")
-    scale = _group("Change how much of a component runs.")
-    update = _group("Replace the code of a component that runs.")
-    stop = _group("Stop a component, a provider or a host.")
-    verbs = {"start": start, "scale": scale, "update": update, "stop": stop}
-    for name, group in verbs.items():
-        app.add_typer(group, name=name, rich_help_panel=ACT)
-    hosts.register(get, stop)
-    components.register(start, scale, update, stop)
-    providers.register(start, stop)
-    calls.register(app, panel=ACT)
-    bench.register(app, panel=ACT)
-    labels.register(app, panel=ACT)
-
-    link = _group("Put, delete and list links.")
-    config = _group("Put, get and delete named configs.")
-    app.add_typer(link, name="link", rich_help_panel=WIRE)
-    app.add_typer(config, name="config", rich_help_panel=WIRE)
-    links.register(get, link)
-    configs.register(config)
-
-    desired = _group("Apps: what should run, kept so while hosts come and go.")
-    app.add_typer(desired, name="app", rich_help_panel=DECLARE)
-    apps.register(desired)
-
-    artefacts.register(app, panel=PUBLISH)
-    signing = _group("Sign an actor, and see who signed one.")
-    archive = _group("Make provider archives, and look into them.")
-    keyring = _group("Make and keep the keys that sign.")
-    for name, group in (("claims", signing), ("par", archive), ("keys", keyring)):
-        app.add_typer(group, name=name, rich_help_panel=PUBLISH)
-    claims.register(signing)
-    par.register(archive)
-    keys.register(keyring)
-
-    contexts = _group("Keep named connections, and say which one is meant.")
-    completion = _group("Have your shell complete this command.")
-    app.add_typer(contexts, name="ctx", rich_help_panel=CONFIGURE)
-    app.add_typer(completion, name="completion", rich_help_panel=CONFIGURE)
-    ctx.register(contexts)
-    shells.register(completion)
-    command(app, "help", panel=CONFIGURE, example="lattice help start component", offline=True)(
-        show_help
-    )
     return app
+
+
+def load(name: str) -> Any:
+    """The command of a word, or its group of commands, made by the modules that know it."""
+    app = _group(HELP)
+    app.callback()(_root)
+    groups = {group: _group(word.summary) for group, word in WORDS.items() if word.is_group}
+    register(name, app, groups)
+    if (group := groups.get(name)) is not None:
+        app.add_typer(group, name=name, rich_help_panel=WORDS[name].panel)
+    whole = typer.main.get_command(app)
+    assert isinstance(whole, TyperGroup)
+    return whole.commands[name]
+
+
+def register(name: str, app: typer.Typer, groups: Mapping[str, typer.Typer]) -> None:
+    """Import the modules that know a word, and no others, and have them register their commands."""
+    word = WORDS[name]
+    match name:
+        case "get" | "start" | "scale" | "update" | "stop" | "link":
+            from lattice.cli import components, diagnostics, hosts, links, providers, signed
+
+            get, start, stop = groups["get"], groups["start"], groups["stop"]
+            signed.register(get)
+            diagnostics.register(get)
+            hosts.register(get, stop)
+            components.register(start, groups["scale"], groups["update"], stop)
+            providers.register(start, stop)
+            links.register(get, groups["link"])
+        case "help":
+            command(
+                app, name, panel=word.panel, example="lattice help start component", offline=True
+            )(show_help)
+        case _:
+            module = importlib.import_module(f"lattice.cli.{word.module or name}")
+            if word.is_group:
+                module.register(groups[name])
+            else:
+                module.register(app, panel=word.panel)
 
 
 async def show_help(
@@ -185,19 +224,24 @@ async def show_help(
 
     The same as --help after it.
     """
+    words = words or []
+    found: Any = None
+    for position, word in enumerate(words):
+        if position == 0:
+            name = ALIASES.get(word, word)
+            found = load(name) if name in WORDS else None
+        else:
+            found = getattr(found, "commands", {}).get(word)
+        if found is None:
+            raise NoCommand(f"there is no command {' '.join(words[: position + 1])!r}")
     tree = typer.main.get_command(build())
-    found: Any = tree
-    for position, word in enumerate(words or [], start=1):
-        name = ALIASES.get(word, word) if position == 1 else word
-        if (found := getattr(found, "commands", {}).get(name)) is None:
-            raise NoCommand(f"there is no command {' '.join((words or [])[:position])!r}")
-    tree.main([*(words or []), "--help"], prog_name=shells.PROGRAM, standalone_mode=False)
+    tree.main([*words, "--help"], prog_name=PROGRAM, standalone_mode=False)
 
 
 def main() -> None:
     """Run the command line of this process."""
     try:
-        build()(prog_name=shells.PROGRAM)
+        build()(prog_name=PROGRAM)
     except BrokenPipeError:
         sys.exit(options.silence_output())
     except Exception as error:

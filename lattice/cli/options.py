@@ -8,17 +8,21 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
-from lattice import errors, limits, log, names
-from lattice.bus import NatsSettings
+from lattice import errors, limits, names
 from lattice.cli import contexts, output
 from lattice.cli.contexts import TIMEOUT_MS_MAX, Context
 from lattice.cli.output import Form, Result
 
+if TYPE_CHECKING:
+    from lattice.bus import NatsSettings
+
 P = ParamSpec("P")
+
+PROGRAM = "lattice"
 
 COMMON_PANEL = "Connection and output"
 """Heading of the common options in a command's help."""
@@ -26,7 +30,7 @@ COMMON_PANEL = "Connection and output"
 OFFLINE = frozenset({"output", "debug"})
 """Common options of commands that need no lattice; the others' short names are theirs to use."""
 
-DEFAULT_SERVERS = NatsSettings().servers
+DEFAULT_SERVERS = (names.DEFAULT_NATS_URL,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,13 +169,16 @@ class Options:
         return tuple(server for server in given if server) or DEFAULT_SERVERS
 
     @property
-    def settings(self) -> NatsSettings:
+    def settings(self) -> "NatsSettings":
         """How to reach NATS.
 
         Raises:
             NotFound: there is no such credentials file.
             NotFound, InvalidRequest: as ``stored``.
         """
+        # Loaded here: a help text, a version and a completed word need no connection.
+        from lattice.bus import NatsSettings  # noqa: PLC0415
+
         credentials = self.credentials
         # Those of a context are for its own servers and must not go to others.
         if credentials is None and self.nats is None:
@@ -212,6 +219,8 @@ def command(
 
 def run(work: Coroutine[Any, Any, Result | None], options: Options) -> None:
     """Do a command's work, print what came of it, and leave with the status that says so."""
+    from lattice import log  # noqa: PLC0415 - as in ``Options.settings``
+
     log.configure(level="debug" if options.debug else "error")
     status = 0
     try:

@@ -9,10 +9,9 @@ import typer
 from typer.completion import get_completion_script, install  # type: ignore[attr-defined]
 
 from lattice import errors
-from lattice.cli.options import Options, command
+from lattice.cli.options import PROGRAM, Options, command
 from lattice.cli.output import Result
 
-PROGRAM = "lattice"
 VARIABLE = "_LATTICE_COMPLETE"
 """By which the script asks this command what to offer."""
 

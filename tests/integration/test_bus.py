@@ -18,6 +18,7 @@ from lattice.bus import client as bus_client
 from lattice.bus import connection as bus_connection
 from lattice.bus.liveness import Fault
 from lattice.bus.server import NatsServer
+from tests.support.command_line import free_port
 from tests.support.configured_nats import Account, configured_nats
 from tests.support.eventually import eventually
 from tests.support.nats_server import connected, nats_server
@@ -85,6 +86,21 @@ async def raw_publish(server: NatsServer, protocol: bytes) -> None:
         pass
     writer.close()
     await writer.wait_closed()
+
+
+# nats-py passes aiohttp a time-out in the old way.
+@pytest.mark.filterwarnings("ignore:parameter 'timeout':DeprecationWarning")
+async def test_a_server_is_reached_over_web_sockets(tmp_path: Path) -> None:
+    port = free_port()
+    listener = f"websocket {{ host: 127.0.0.1, port: {port}, no_tls: true }}"
+    async with configured_nats(tmp_path, listener):
+        bus = await Bus.connect(NatsSettings(servers=(f"ws://127.0.0.1:{port}",)), name="test")
+        try:
+            await bus.subscribe("echo", echo(bus))
+
+            assert (await bus.request("echo", b"hello", deadline=by(5))).data == b"hello"
+        finally:
+            await bus.aclose()
 
 
 class TestRequests:

@@ -39,8 +39,10 @@ class Listed:
 
 
 def tree() -> TyperGroup:
+    """All of it, also what the command itself loads only when it is meant."""
     group = typer.main.get_command(main.build())
     assert isinstance(group, TyperGroup)
+    group.commands = {name: main.load(name) for name in main.WORDS}
     return group
 
 

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from lattice import __version__, errors
-from lattice.cli import main, options, output, shells
+from lattice.cli import main, options, output
 from lattice.cli.options import Options
 from lattice.cli.output import Form, Result
 from tests.support import command_reference
@@ -58,7 +58,7 @@ def test_the_help_has_every_panel_in_its_order() -> None:
 @pytest.mark.parametrize("name", ["get hosts", "help", "ctx new", "links query"])
 def test_help_of_a_command_is_what_it_shows_itself(name: str) -> None:
     def shown(*arguments: str) -> str:
-        result = CliRunner().invoke(main.build(), arguments, prog_name=shells.PROGRAM)
+        result = CliRunner().invoke(main.build(), arguments, prog_name=options.PROGRAM)
         assert result.exit_code == 0
         return result.output
 
