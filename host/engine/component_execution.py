@@ -58,7 +58,10 @@ class ComponentExecution(Execution):
     def _make_guest(
         self, operation: bytes, payload: bytes, call_limits: CallLimits, world: World
     ) -> ComponentGuest:
-        return ComponentGuest(operation, payload, call_limits, world, tasks=self._engine.tasks)
+        engine = self._engine
+        return ComponentGuest(
+            operation, payload, call_limits, world, tasks=engine.tasks, work=engine.work
+        )
 
     def _refusal(self) -> errors.LatticeError | None:
         if (refusal := super()._refusal()) is not None:
@@ -289,6 +292,13 @@ class ComponentExecution(Execution):
             )
         else:
             self._resume(request.fail(error))
+
+    def _answer_bug(self, error: Exception) -> None:
+        if isinstance(error, GuestFault) and not self._ended:
+            self._awaiting = None
+            self._end(errors.ActorTrapped(str(error), memory_bytes=self._guest.memory_size()))
+        else:
+            super()._answer_bug(error)
 
     def _resume(self, value: Any) -> None:
         """Give a suspended guest its result: the next poll runs it on."""

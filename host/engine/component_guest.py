@@ -10,7 +10,7 @@ import ctypes
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from host.engine import component_ffi as ffi
 from host.engine import wit
@@ -23,6 +23,14 @@ from lattice.aio.tasks import TaskGroup
 from lattice.wire.streams import Source
 
 _COMPLETED = offset("completed")
+
+Result = TypeVar("Result")
+
+
+class Work(Protocol):
+    """Does what may block in a thread, while the guest is suspended."""
+
+    def __call__(self, perform: Callable[[], Result], /) -> Awaitable[Result]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,7 @@ class ComponentGuest(Guest):
         "takes_stream",
         "tasks",
         "under_way",
+        "work",
     )
 
     def __init__(
@@ -125,6 +134,7 @@ class ComponentGuest(Guest):
         world: World = NOTHING,
         *,
         tasks: TaskGroup,
+        work: Work,
     ) -> None:
         """``tasks`` is where what it begins beside itself runs."""
         super().__init__(operation, payload, limits, world)
@@ -147,6 +157,7 @@ class ComponentGuest(Guest):
         self.afterwards: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What it left to be done: before it goes on with the same, or once its call has ended."""
         self.tasks = tasks
+        self.work = work
         self.under_way: set[asyncio.Task[None]] = set()
         """What goes on beside it for its sake, and ends with its call."""
 

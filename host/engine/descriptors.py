@@ -5,6 +5,10 @@ that whatever may block can be done in a thread while the guest is suspended. On
 call is done at a time; the lock is for the end of a call, which may come in the middle of one, and
 closes nothing under its feet.
 
+Preview 1 calls what is named after its functions, with its numbers and layouts. WASI 0.2 is the
+same in other words (``wasip2_filesystem.py``), but that a guest may hold a file in several ways at
+once, and reads a directory's names a few at a time.
+
 What a guest sees of the kernel is regular files and directories: opening a device, a pipe or a
 socket that lies in a directory is refused, as that could block for ever or have an effect.
 """
@@ -15,7 +19,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -38,6 +42,9 @@ WRITE_BYTES_MAX = limits.MIB
 
 DIRECTORY_ENTRIES_MAX = 16_384
 """Names in a directory that can be listed; those of one directory are held between two calls."""
+
+NAMES_AT_A_TIME = 64
+"""Names that are read of a directory whose names are read one by one."""
 
 FILE_BYTES_MAX = 1024 * limits.MIB
 """Size to which a guest may grow a file."""
@@ -123,6 +130,31 @@ class Opened:
     flags: int = 0
     writable: bool = False
     preopened: Directory | None = None
+    holders: int = 1
+    """Who closes it: the last one does."""
+
+
+class Listing:
+    """The names of a directory on their way to a guest, a few at a time."""
+
+    __slots__ = ("_entries", "_inner")
+
+    def __init__(self, directory: int) -> None:
+        # Opened anew, or all of a directory's would share a place in it.
+        number = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            self._inner = os.scandir(number)
+        finally:
+            os.close(number)
+        self._entries: Iterator[os.DirEntry[str]] = iter(self._inner)
+
+    def read(self) -> list[tuple[bytes, int]]:
+        """Give the next names and types; none at the end."""
+        entries = itertools.islice(self._entries, NAMES_AT_A_TIME)
+        return [(os.fsencode(entry.name), _type(entry)) for entry in entries]
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 class Descriptors:
@@ -150,6 +182,9 @@ class Descriptors:
         """The directory that was listed last; another one's listing takes its place."""
         self._names: list[tuple[bytes, int, int]] = []
         """Its names, inodes and types."""
+        self._listings: set[Listing] = set()
+        self._given_up: list[Opened | Listing] = []
+        """What is to be closed before anything else is done."""
         self._lock = threading.Lock()
         self._closed = False
         self.may_block = bool(world.directories)
@@ -164,15 +199,23 @@ class Descriptors:
         with self._lock:
             if self._closed:
                 raise WasiError(p1.BADF)
+            self._close_given_up()
             return operation()
 
     def close(self) -> None:
         """Close everything once the operation that is under way is over. Safe to call twice."""
         with self._lock:
             self._closed = True
+            self._given_up += self._listings
+            self._close_given_up()
+            self._listings.clear()
             for opened in self._table.values():
                 _close(opened)
             self._table.clear()
+
+    def _close_given_up(self) -> None:
+        while self._given_up:
+            _close(self._given_up.pop())
 
     def console(self, descriptor: int) -> int | None:
         """Which of the three standard descriptors this is, if it is one of them."""
@@ -372,8 +415,7 @@ class Descriptors:
         _require(start, needed)
         if rights & p1.FD_WRITE and not start.writable:
             raise WasiError(p1.ROFS)
-        if len(self._table) >= DESCRIPTORS_MAX:
-            raise WasiError(p1.MFILE)
+        self._check_room()
         if how >= 16 or flags >= 32 or (how & p1.CREAT and how & p1.O_DIRECTORY):
             raise WasiError(p1.INVAL)
         allowed = rights & start.inheriting
@@ -442,6 +484,76 @@ class Descriptors:
                 place.facts()
             os.unlink(place.name, dir_fd=place.parent)
 
+    def directories(self) -> list[tuple[int, Directory]]:
+        """The directories given from outside, with their descriptors."""
+        return [
+            (number, opened.preopened)
+            for number, opened in self._table.items()
+            if isinstance(opened, Opened) and opened.preopened is not None
+        ]
+
+    def is_directory(self, descriptor: int) -> bool:
+        found = self._table.get(descriptor)
+        return isinstance(found, Opened) and found.is_directory
+
+    def is_writable(self, descriptor: int) -> bool:
+        """Whether what is open there lies where things may be changed."""
+        found = self._table.get(descriptor)
+        return isinstance(found, Opened) and found.writable
+
+    def hold(self, descriptor: int) -> None:
+        """Have it stay open until one more has let go of it."""
+        opened = self._table[descriptor]
+        assert isinstance(opened, Opened), "the console is not counted"
+        opened.holders += 1
+
+    def let_go(self, descriptor: int) -> None:
+        """Want no more of it; closes nothing here and now, which might block.
+
+        Like ``hold`` and ``end_listing`` this is called while no operation is under way.
+        """
+        opened = self._table.get(descriptor)
+        if not isinstance(opened, Opened) or opened.preopened is not None:
+            return
+        opened.holders -= 1
+        if not opened.holders:
+            self._given_up.append(opened)
+            del self._table[descriptor]
+
+    def write_whole(self, descriptor: int, content: bytes, offset: int) -> None:
+        done = 0
+        while done < len(content):
+            done += self.fd_pwrite(descriptor, content[done:], offset + done)
+
+    def append(self, descriptor: int, content: bytes) -> None:
+        """Write all of it where the file ends at that moment, whoever else writes there."""
+        file = self._file(descriptor, p1.FD_WRITE)
+        _check_size(os.fstat(file.number).st_size, len(content), p1.FBIG)
+        flags = fcntl.fcntl(file.number, fcntl.F_GETFL)
+        fcntl.fcntl(file.number, fcntl.F_SETFL, flags | os.O_APPEND)
+        try:
+            while content:
+                content = content[os.write(file.number, content) :]
+        finally:
+            fcntl.fcntl(file.number, fcntl.F_SETFL, flags)
+
+    def begin_listing(self, descriptor: int) -> Listing:
+        directory = self._directory(descriptor, p1.FD_READDIR)
+        self._check_room()
+        listing = Listing(directory.number)
+        self._listings.add(listing)
+        return listing
+
+    def end_listing(self, listing: Listing) -> None:
+        """Want no more of it; as ``let_go``."""
+        if listing in self._listings:
+            self._listings.remove(listing)
+            self._given_up.append(listing)
+
+    def _check_room(self) -> None:
+        if len(self._table) + len(self._listings) >= DESCRIPTORS_MAX:
+            raise WasiError(p1.MFILE)
+
     def no_socket(self, descriptor: int, *_others: int) -> None:
         if descriptor not in self._table:
             raise WasiError(p1.BADF)
@@ -501,8 +613,10 @@ def _require(found: Console | Opened, rights: int) -> None:
     raise WasiError(p1.ROFS if read_only and missing & p1.CHANGING_RIGHTS else p1.NOTCAPABLE)
 
 
-def _close(opened: Console | Opened) -> None:
-    if isinstance(opened, Opened) and opened.number >= 0:
+def _close(opened: Console | Opened | Listing) -> None:
+    if isinstance(opened, Listing):
+        opened.close()
+    elif isinstance(opened, Opened) and opened.number >= 0:
         os.close(opened.number)
         opened.number = -1
 

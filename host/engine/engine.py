@@ -26,7 +26,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -45,7 +45,6 @@ from host.engine.cache import Cache, CacheUnusableError
 from host.engine.code import Code, NativeCode
 from host.engine.component import Component
 from host.engine.descriptors import Descriptors
-from host.engine.guest import Done, Work
 from host.engine.module import TABLE_ELEMENTS_MAX, Module, NativeModule
 from host.engine.reuse import IdleInstances, Instance, Instances, ReusePolicy
 from lattice import errors, limits
@@ -55,6 +54,8 @@ if TYPE_CHECKING:
     from host.engine.execution import Execution
 
 log = structlog.get_logger()
+
+Result = TypeVar("Result")
 
 MAPS_PER_INSTANCE = 5
 """Memory mappings of an instance in the pool, counted with ten thousand of them: the image of its
@@ -462,9 +463,9 @@ class Engine:
             self.unpark()
         return self._workers.submit(slices)
 
-    def work(self, work: Work) -> asyncio.Future[Done]:
+    def work(self, perform: Callable[[], Result]) -> asyncio.Future[Result]:
         """Do what may block in a thread; cancelled in time, it is not begun."""
-        return asyncio.wrap_future(self._files.submit(work.perform))
+        return asyncio.wrap_future(self._files.submit(perform))
 
     def close_descriptors(self, descriptors: Descriptors) -> None:
         """Close the files of a call that is over, in their turn."""

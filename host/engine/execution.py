@@ -482,7 +482,7 @@ class Execution:
         if isinstance(request, float):
             return asyncio.sleep(request, Done(SUCCESS))
         if isinstance(request, Work):
-            return self._engine.work(request)
+            return self._engine.work(request.perform)
         self._host_calls += 1
         return self._host.call(*request)
 

@@ -193,6 +193,12 @@ class Guest:
         for pointer, content in pieces:
             ctypes.memmove(data + pointer, content, len(content))
 
+    def open_descriptors(self) -> Descriptors:
+        """What it has open, made when it is first asked for."""
+        if self.descriptors is None:
+            self.descriptors = Descriptors(self.world)
+        return self.descriptors
+
     def memory_size(self) -> int:
         """Bytes of its memory now; 0 while the instance is being made."""
         slot = self.slot

@@ -6,6 +6,7 @@ from host.engine import (
     wasi_config,
     wasi_keyvalue,
     wasip2,
+    wasip2_filesystem,
     wasip2_http,
     wasip2_http_outgoing,
     wasmcloud_messaging,
@@ -14,6 +15,7 @@ from host.engine.component import Entry, Functions
 
 _FAMILIES = (
     wasip2,
+    wasip2_filesystem,
     wasip2_http,
     wasip2_http_outgoing,
     wasi_keyvalue,

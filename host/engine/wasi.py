@@ -79,12 +79,6 @@ def flush_console(call: Guest) -> None:
     call.console = None
 
 
-def _descriptors(call: Guest) -> Descriptors:
-    if call.descriptors is None:
-        call.descriptors = Descriptors(call.world)
-    return call.descriptors
-
-
 def _word(words: Words, index: int) -> int:
     """A 32-bit argument of an immediate function."""
     value: int = words[4 * index]
@@ -178,7 +172,7 @@ def _fd_write(call: Guest, caller: Address, words: Words) -> int:
     """Write to the log at once, and to a file in its own time."""
     descriptor, vectors, count, counted = (words[8 * index + 2] for index in range(4))
     if call.descriptors is not None or descriptor not in LEVELS:
-        console = _descriptors(call).console(descriptor)
+        console = call.open_descriptors().console(descriptor)
         if console is None:
             return _write_file(call, caller, words)
         if console not in LEVELS:
@@ -198,7 +192,7 @@ def _fd_write(call: Guest, caller: Address, words: Words) -> int:
 
 def _fd_read(call: Guest, caller: Address, words: Words) -> int:
     """Standard input is at its end; a file is read in its own time."""
-    console = _descriptors(call).console(words[2])
+    console = call.open_descriptors().console(words[2])
     if console is None:
         return _read_file(call, caller, words)
     if console != STDIN:
@@ -284,7 +278,7 @@ def _events(call: Guest, subscriptions: bytes) -> tuple[int, list[bytes]]:
         elif tag > _WRITE_TAG:
             error = INVAL
         # In the others the clock's place holds the descriptor.
-        elif clock not in (descriptors := _descriptors(call)):
+        elif clock not in (descriptors := call.open_descriptors()):
             error = BADF
         elif tag == _READ_TAG:
             ready_bytes = descriptors.ready_bytes(clock)
@@ -359,7 +353,7 @@ def _operate(
     is_first = wanted[0] == "u32"
 
     def function(call: Guest, caller: Address, words: Words) -> int:
-        descriptors = _descriptors(call)
+        descriptors = call.open_descriptors()
         if is_first and words[2] not in descriptors:
             return BADF
         arguments: list[int | bytes] = []

@@ -1,4 +1,4 @@
-"""WASI 0.2 in Python, asynchronous: io, clocks, random, cli; no files, and no sockets.
+"""WASI 0.2 in Python, asynchronous: io, clocks, random, cli; and no sockets.
 
 None of it is wasmtime's own, whose streams and pollables can't be mixed with ours, and whose sleep
 holds the thread. So a guest that polls or blocks is suspended like one that makes a host call, and
@@ -183,13 +183,28 @@ class Stdin(InputStream, Lasting):
     __slots__ = ()
 
 
+class BlockingInput(InputStream):
+    """A stream that is read while the guest is suspended, as far as it asks for."""
+
+    __slots__ = ()
+
+    async def fetch(self, guest: ComponentGuest, size: int) -> Any:
+        """Read, on the event loop's thread; gives what ``read`` does."""
+        raise NotImplementedError
+
+
 class StreamError:
     """Why a stream broke, for a guest to ask."""
 
-    __slots__ = ("cause",)
+    __slots__ = ("cause", "file_code", "text")
 
-    def __init__(self, cause: errors.LatticeError) -> None:
+    def __init__(
+        self, text: str, *, cause: errors.LatticeError | None = None, file_code: str | None = None
+    ) -> None:
+        self.text = text
         self.cause = cause
+        self.file_code = file_code
+        """What ``wasi:filesystem`` calls it, if it is about a file."""
 
 
 class OutputStream:
@@ -211,6 +226,16 @@ class OutputStream:
 
     def write(self, guest: ComponentGuest, content: bytes) -> None:
         """Take bytes, no more than there was room for."""
+
+
+class BlockingOutput(OutputStream):
+    """A stream that is written to while the guest is suspended."""
+
+    __slots__ = ()
+
+    async def store(self, guest: ComponentGuest, content: bytes) -> Any:
+        """Write, on the event loop's thread; gives what ``write`` does."""
+        raise NotImplementedError
 
 
 class Console(OutputStream, Lasting):
@@ -332,8 +357,7 @@ ERROR = "wasi:io/error"
 
 @function(ERROR, "[method]error.to-debug-string")
 def _error_text(guest: ComponentGuest, number: int) -> str:
-    cause = get(guest, number, StreamError).cause
-    return f"{cause.code}: {cause.text}"
+    return get(guest, number, StreamError).text
 
 
 STREAMS = "wasi:io/streams"
@@ -342,41 +366,42 @@ _INPUT, _OUTPUT = "[method]input-stream.", "[method]output-stream."
 
 @function(STREAMS, f"{_INPUT}read", suspends=True)
 def _read(guest: ComponentGuest, stream: int, size: int) -> Any:
-    source = get(guest, stream, InputStream)
-    return _when_asked(source, lambda: _pieces(guest, source, size))
+    return _take(guest, get(guest, stream, InputStream), size, waits=False)
 
 
 @function(STREAMS, f"{_INPUT}blocking-read", suspends=True)
 def _blocking_read(guest: ComponentGuest, stream: int, size: int) -> Any:
-    source = get(guest, stream, InputStream)
-    return _when_readable(source, lambda: _pieces(guest, source, size))
+    return _take(guest, get(guest, stream, InputStream), size, waits=True)
 
 
 @function(STREAMS, f"{_INPUT}skip", suspends=True)
 def _skip(guest: ComponentGuest, stream: int, size: int) -> Any:
-    source = get(guest, stream, InputStream)
-    return _when_asked(source, lambda: _counted(_pieces(guest, source, size)))
+    return _take(guest, get(guest, stream, InputStream), size, waits=False, made=_counted)
 
 
 @function(STREAMS, f"{_INPUT}blocking-skip", suspends=True)
 def _blocking_skip(guest: ComponentGuest, stream: int, size: int) -> Any:
-    source = get(guest, stream, InputStream)
-    return _when_readable(source, lambda: _counted(_pieces(guest, source, size)))
+    return _take(guest, get(guest, stream, InputStream), size, waits=True, made=_counted)
 
 
-def _when_asked(source: InputStream, give: Callable[[], Any]) -> Any:
-    """Give what is there, and have more come where nothing is."""
+def _take(
+    guest: ComponentGuest,
+    source: InputStream,
+    size: int,
+    *,
+    waits: bool,
+    made: Callable[[Any], Any] = lambda pieces: pieces,
+) -> Any:
+    """Give what is there, and where nothing is, have more come or wait for it."""
+    if isinstance(source, BlockingInput):
+        return Later(lambda _host: source.fetch(guest, size), made)
     arrival = source.arrival
     if source.is_readable or arrival is None:
-        return give()
-    return Later(lambda _host: _prepared(arrival), lambda _done: give())
-
-
-def _when_readable(source: InputStream, give: Callable[[], Any]) -> Any:
-    arrival = source.arrival
-    if source.is_readable or arrival is None:
-        return give()
-    return Later(lambda _host: until_true(arrival), lambda _done: give())
+        return made(_pieces(guest, source, size))
+    return Later(
+        lambda _host: until_true(arrival) if waits else _prepared(arrival),
+        lambda _done: made(_pieces(guest, source, size)),
+    )
 
 
 def _pieces(guest: ComponentGuest, source: InputStream, size: int) -> Any:
@@ -385,7 +410,8 @@ def _pieces(guest: ComponentGuest, source: InputStream, size: int) -> Any:
     if source.is_at_end:
         return CLOSED
     if (cause := source.failure) is not None:
-        return err({"last-operation-failed": guest.own("error", StreamError(cause))})
+        error = StreamError(f"{cause.code}: {cause.text}", cause=cause)
+        return err({"last-operation-failed": guest.own("error", error)})
     return ok(b"")
 
 
@@ -413,7 +439,7 @@ def _check_write(guest: ComponentGuest, stream: int) -> Any:
     return CLOSED if room is None else ok(room)
 
 
-@function(STREAMS, f"{_OUTPUT}write")
+@function(STREAMS, f"{_OUTPUT}write", suspends=True)
 def _write(guest: ComponentGuest, stream: int, content: bytes) -> Any:
     return _put(guest, get(guest, stream, OutputStream), content)
 
@@ -426,7 +452,7 @@ def _blocking_write(guest: ComponentGuest, stream: int, content: bytes) -> Any:
     return _when_vacant(sink, lambda: _put(guest, sink, content))
 
 
-@function(STREAMS, f"{_OUTPUT}write-zeroes")
+@function(STREAMS, f"{_OUTPUT}write-zeroes", suspends=True)
 def _write_zeroes(guest: ComponentGuest, stream: int, size: int) -> Any:
     if size > CHUNK_BYTES:
         raise _too_much(size, CHUNK_BYTES)
@@ -453,6 +479,8 @@ def _put(guest: ComponentGuest, sink: OutputStream, content: bytes) -> Any:
         return CLOSED
     if len(content) > room:
         raise _too_much(len(content), room)
+    if isinstance(sink, BlockingOutput):
+        return Later(lambda _host: sink.store(guest, content), lambda result: result)
     sink.write(guest, content)
     return ok()
 
@@ -467,31 +495,73 @@ def _flush(guest: ComponentGuest, stream: int) -> Any:
     return CLOSED if get(guest, stream, OutputStream).room() is None else ok()
 
 
-@function(STREAMS, f"{_OUTPUT}splice")
+@function(STREAMS, f"{_OUTPUT}splice", suspends=True)
 def _splice(guest: ComponentGuest, stream: int, source: int, size: int) -> Any:
     sink, origin = get(guest, stream, OutputStream), get(guest, source, InputStream)
-    return _spliced(guest, sink, origin, size)
+    if isinstance(sink, BlockingOutput) or isinstance(origin, BlockingInput):
+        return _moved(guest, sink, origin, size)
+    return _spliced(guest, sink, _pieces_for(guest, sink, origin, size))
 
 
 @function(STREAMS, f"{_OUTPUT}blocking-splice", suspends=True)
 def _blocking_splice(guest: ComponentGuest, stream: int, source: int, size: int) -> Any:
     sink, origin = get(guest, stream, OutputStream), get(guest, source, InputStream)
-
-    async def both() -> None:
-        if (arrival := origin.arrival) is not None:
-            await until_true(arrival)
-        if (vacancy := sink.vacancy) is not None:
-            await until_true(vacancy)
-
+    if isinstance(sink, BlockingOutput) or isinstance(origin, BlockingInput):
+        return _moved(guest, sink, origin, size, waits=True)
     if origin.is_readable and sink.room() != 0:
-        return _spliced(guest, sink, origin, size)
-    return Later(lambda _host: both(), lambda _done: _spliced(guest, sink, origin, size))
+        return _spliced(guest, sink, _pieces_for(guest, sink, origin, size))
+    return Later(
+        lambda _host: _until_both(sink, origin),
+        lambda _done: _spliced(guest, sink, _pieces_for(guest, sink, origin, size)),
+    )
 
 
-def _spliced(guest: ComponentGuest, sink: OutputStream, origin: InputStream, size: int) -> Any:
-    if (room := sink.room()) is None:
-        return CLOSED
-    pieces = _pieces(guest, origin, min(size, room))
+async def _until_both(sink: OutputStream, origin: InputStream) -> None:
+    """Wait until the one can be read and the other written to."""
+    if (arrival := origin.arrival) is not None:
+        await until_true(arrival)
+    if (vacancy := sink.vacancy) is not None:
+        await until_true(vacancy)
+
+
+def _moved(
+    guest: ComponentGuest,
+    sink: OutputStream,
+    origin: InputStream,
+    size: int,
+    *,
+    waits: bool = False,
+) -> Later:
+    """Splice where one of the two is worked on while the guest is suspended."""
+
+    async def move() -> Any:
+        if waits:
+            await _until_both(sink, origin)
+        if (room := sink.room()) is None:
+            return CLOSED
+        if isinstance(origin, BlockingInput):
+            pieces = await origin.fetch(guest, min(size, room))
+        else:
+            pieces = _pieces(guest, origin, min(size, room))
+        if isinstance(sink, BlockingOutput) and "ok" in pieces:
+            written = await sink.store(guest, pieces["ok"])
+            return pieces if "ok" in written else written
+        return pieces
+
+    def finish(pieces: Any) -> Any:
+        if isinstance(sink, BlockingOutput):
+            return _counted(pieces)
+        return _spliced(guest, sink, pieces)
+
+    return Later(lambda _host: move(), finish)
+
+
+def _pieces_for(guest: ComponentGuest, sink: OutputStream, origin: InputStream, size: int) -> Any:
+    room = sink.room()
+    return CLOSED if room is None else _pieces(guest, origin, min(size, room))
+
+
+def _spliced(guest: ComponentGuest, sink: OutputStream, pieces: Any) -> Any:
     if "ok" in pieces:
         sink.write(guest, pieces["ok"])
     return _counted(pieces)
@@ -564,11 +634,6 @@ def _arguments(guest: ComponentGuest) -> list[str]:
     return [each.decode(errors="replace") for each in guest.world.arguments]
 
 
-@function("wasi:filesystem/preopens", "get-directories")
-def _none_there(_guest: ComponentGuest) -> list[Any]:
-    return []
-
-
 @function("wasi:cli/environment", "initial-cwd")
 @function("wasi:cli/terminal-stdin", "get-terminal-stdin")
 @function("wasi:cli/terminal-stdout", "get-terminal-stdout")
@@ -602,11 +667,6 @@ def _exit(guest: ComponentGuest, status: dict[str, None]) -> None:
 def _exit_with_code(guest: ComponentGuest, code: int) -> None:
     guest.exit_code = code
     raise GuestFault("exited")
-
-
-@function("wasi:filesystem/types", "filesystem-error-code")
-def _no_code(_guest: ComponentGuest, _error: int) -> None:
-    return None
 
 
 @function("wasi:sockets/instance-network", "instance-network")

@@ -327,8 +327,9 @@ def _set_response(guest: ComponentGuest, number: int, response: dict[str, Any]) 
 
 
 @function(TYPES, "http-error-code")
-def _error_code(guest: ComponentGuest, error: int) -> http.ErrorCode:
-    return error_code(get(guest, error, StreamError).cause)
+def _error_code(guest: ComponentGuest, error: int) -> http.ErrorCode | None:
+    cause = get(guest, error, StreamError).cause
+    return None if cause is None else error_code(cause)
 
 
 class IncomingHandler(Entry):
