@@ -473,8 +473,8 @@ class Descriptors:
         # Where it leads is looked at whenever it is followed; an absolute one leads nowhere here.
         paths.check(target)
         with paths.resolve(start.number, path, follow=False) as place:
-            if place.is_directory and not place.exists():
-                raise WasiError(p1.NOENT)
+            if place.is_directory:
+                place.facts()
             os.symlink(target, place.name, dir_fd=place.parent)
 
     def path_unlink_file(self, descriptor: int, path: bytes) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from host.engine import Code, Directory, Engine, EngineSettings, Execution, World
-from host.engine.descriptors import DESCRIPTORS_MAX, FILE_BYTES_MAX
+from host.engine import Code, Directory, Engine, EngineSettings, Execution, World, preview1
+from host.engine.descriptors import DESCRIPTORS_MAX, FILE_BYTES_MAX, Descriptors
+from host.engine.preview1 import WasiError
 from host.engine.reuse import ReusePolicy
 from lattice import errors
 from lattice.wire import codec
@@ -398,6 +399,9 @@ async def test_links_and_renames(component: Code, data: Path) -> None:
         "rename 0 greeting 0 inner",
         "rename 0 inner 0 greeting",
         "rename 0 greeting 0 x/",
+        "symlink 0 x greeting/",
+        "symlink 0 x inner/",
+        "symlink 0 x nothing/",
     )
     assert told == [
         *("ok", "ok", "ok", "ok", "true", "false"),
@@ -415,6 +419,9 @@ async def test_links_and_renames(component: Code, data: Path) -> None:
         "error is-directory",
         "error not-directory",
         "error not-directory",
+        "error not-directory",
+        "error exist",
+        "error no-entry",
     ]
 
 
@@ -580,6 +587,94 @@ async def test_a_directory_that_becomes_a_link_meanwhile_leads_nowhere(
     size = f"DescriptorType::RegularFile 1 {len('mine')} "
     allowed = {"ok", "error no-entry", "error not-permitted", "error not-directory", "error loop"}
     assert all(each in allowed or each.startswith(size) for each in told[1:]), set(told)
+
+
+PATHS = (
+    *("greeting", "greeting/", "greeting/x", "inner", "inner/", "inner/.", ".", "..", "/", "", "a"),
+    *("a/", "a/b", "link", "link/", "loop", "loop/x", "out", "out/x", "inner/../greeting", "x\0y"),
+    *("n" * 300, "d/" * 100, "p" * 5_000, "inner/../../data/greeting", "full", "pipe", "dangling"),
+)
+
+
+def tree(root: Path) -> Path:
+    (root / "inner").mkdir(parents=True)
+    (root / "full").mkdir()
+    (root / "full" / "file").touch()
+    (root / "greeting").write_text("hello")
+    for name, target in (
+        ("link", "inner"),
+        ("loop", "loop"),
+        ("out", "../secret"),
+        ("dangling", "nothing"),
+    ):
+        (root / name).symlink_to(target)
+    os.mkfifo(root / "pipe")
+    return root
+
+
+async def test_what_fails_fails_as_in_preview_1(component: Code, tmp_path: Path) -> None:
+    """Each operation on each path, in two trees that are the same: the same outcome."""
+    one, two = tree(tmp_path / "one" / "data"), tree(tmp_path / "two" / "data")
+    descriptors = Descriptors(World(directories=(writable(one),)))
+    rights = preview1.DIRECTORY_RIGHTS | preview1.FILE_RIGHTS
+    reading = rights & ~preview1.FD_WRITE
+    operations: dict[str, Callable[[bytes], object]] = {
+        "open x 0 {} - - r": lambda path: descriptors.path_open(3, 0, path, 0, reading, 0, 0),
+        "open x 0 {} f d r": lambda path: descriptors.path_open(3, 1, path, 2, reading, 0, 0),
+        "open x 0 {} f cx rw": lambda path: descriptors.path_open(3, 1, path, 5, rights, 0, 0),
+        "open x 0 {} f ct w": lambda path: descriptors.path_open(3, 1, path, 9, rights, 0, 0),
+        "stat-at 0 {}": lambda path: descriptors.path_filestat_get(3, 0, path),
+        "stat-at 0 {} f": lambda path: descriptors.path_filestat_get(3, 1, path),
+        "set-times-at 0 {} now - f": lambda path: descriptors.path_filestat_set_times(
+            3, 1, path, 0, 0, preview1.ATIM_NOW
+        ),
+        "readlink 0 {}": lambda path: descriptors.path_readlink(3, path, 100),
+        "link 0 {} 0 new-link": lambda path: descriptors.path_link(3, 0, path, 3, b"new-link"),
+        "symlink 0 x {}": lambda path: descriptors.path_symlink(b"x", 3, path),
+        "make-directory 0 {}": lambda path: descriptors.path_create_directory(3, path),
+        "rename 0 {} 0 inner": lambda path: descriptors.path_rename(3, path, 3, b"inner"),
+        "rename 0 greeting 0 {}": lambda path: descriptors.path_rename(3, b"greeting", 3, path),
+        "unlink 0 {}": lambda path: descriptors.path_unlink_file(3, path),
+        "remove-directory 0 {}": lambda path: descriptors.path_remove_directory(3, path),
+    }
+    steps = [(step, path) for step in operations for path in PATHS]
+    told = await outcomes(component, two, *(step.format(path) for step, path in steps))
+    differ = []
+    for (step, path), outcome in zip(steps, told, strict=True):
+        try:
+            opened = operations[step](path.encode())
+        except (OSError, WasiError) as error:
+            wanted = preview1.ERRNOS[preview1.number_of(error)]
+        else:
+            wanted = ""
+            if step.startswith("open"):
+                assert isinstance(opened, int)
+                descriptors.fd_close(opened)
+        code = outcome.removeprefix("error ") if outcome.startswith("error ") else ""
+        said = {"not-permitted": "NOTCAPABLE"}.get(code) or ERRNO_OF.get(code, code)
+        if said != wanted:
+            differ.append((step, path[:20], code, wanted))
+    descriptors.close()
+    assert not differ
+    assert sorted(map(str, names_below(one))) == sorted(map(str, names_below(two)))
+
+
+ERRNO_OF = {
+    "access": "ACCES",
+    "exist": "EXIST",
+    "invalid": "INVAL",
+    "is-directory": "ISDIR",
+    "loop": "LOOP",
+    "name-too-long": "NAMETOOLONG",
+    "no-entry": "NOENT",
+    "not-directory": "NOTDIR",
+    "not-empty": "NOTEMPTY",
+    "busy": "BUSY",
+}
+
+
+def names_below(root: Path) -> list[Path]:
+    return [each.relative_to(root) for each in root.rglob("*")]
 
 
 async def test_devices_and_pipes_are_not_opened(component: Code, data: Path) -> None:
