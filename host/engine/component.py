@@ -13,22 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from host.engine import component_ffi, component_guest, ffi, wit
 from host.engine.code import Code, NativeCode
 from host.engine.component_guest import ComponentGuest, HostFunction, Later
+from host.engine.footprint import Footprint
 from host.engine.guest import HostCalls
 from host.engine.values import Signature
 from lattice import errors, limits, names
-from lattice.identity import sections
 from lattice.wire import codec
 
 if TYPE_CHECKING:
     from host.engine.engine import Engine
-
-MEMORIES_MAX = 16
-"""Memories of a component: those composed of several have one each."""
-
-CORE_INSTANCES_MAX, TABLES_MAX = 200, 32
-"""Instances and tables of core modules within one component; wit-component writes three and two."""
-
-PAGE_BYTES = 64 * 1024
 
 WASI = frozenset({"cli", "clocks", "filesystem", "http", "io", "random", "sockets"})
 """Packages of ``wasi`` that are the host's own, never links."""
@@ -93,7 +85,7 @@ class Facts(NamedTuple):
     """What is known of a component once and for all."""
 
     world: wit.World
-    memories: "Memories"
+    footprint: Footprint
     entries: Mapping[str, Entry]
     """What can be called, by operation."""
 
@@ -111,7 +103,7 @@ class Component(Code):
             imports=tuple(facts.world.imports),
             exports=tuple(facts.world.exports),
             abi="component",
-            memory_bytes_min=facts.memories.bytes_min,
+            memory_bytes_min=facts.footprint.memory_bytes,
         )
         self.facts = facts
         self._native: NativeComponent | None = None
@@ -153,76 +145,6 @@ class Component(Code):
                 f"the component has no operation {operation[:100]!r}; it has: {there or 'none'}"
             )
         return entry
-
-
-class Memories:
-    """The memories that the modules of a component define."""
-
-    def __init__(self, wasm: bytes) -> None:
-        """Read them.
-
-        Raises:
-            InvalidRequest: the binary is broken.
-        """
-        self.count = 0
-        self.bytes_min = 0
-        self._read(wasm, 0)
-
-    def _read(self, wasm: bytes, depth: int) -> None:
-        if depth > sections.DEPTH_MAX:
-            raise errors.InvalidRequest("components within components, too deep")
-        is_component = wasm.startswith(sections.COMPONENT)
-        for number, content in sections.outermost(wasm):
-            if is_component and number in _NESTED:
-                self._read(bytes(content), depth + 1)
-            elif not is_component and number == _MEMORY_SECTION:
-                self._read_memories(bytes(content))
-
-    def _read_memories(self, content: bytes) -> None:
-        count, at = _number(content, 0)
-        for _ in range(min(count, MEMORIES_MAX + 1)):
-            has_most = content[at : at + 1] == b"\1"
-            pages, at = _number(content, at + 1)
-            if has_most:
-                _, at = _number(content, at)
-            self.count += 1
-            self.bytes_min += pages * PAGE_BYTES
-
-
-_NESTED = frozenset({1, 4})
-"""Sections of a component that are a module or a component."""
-
-_MEMORY_SECTION = 5
-
-
-def _number(content: bytes, at: int) -> tuple[int, int]:
-    """Read a number in groups of seven bits; gives the place after it as well."""
-    value = 0
-    for index in range(5):
-        if at + index >= len(content):
-            break
-        byte = content[at + index]
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, at + index + 1
-    raise errors.InvalidRequest("the component's binary is broken")
-
-
-def check_memories(memories: Memories, memory_bytes_max: int) -> None:
-    """Refuse a component that could not be given the memories it asks for.
-
-    Raises:
-        InvalidRequest: names number and limit.
-    """
-    if memories.count > MEMORIES_MAX:
-        raise errors.InvalidRequest(
-            f"the component has {memories.count} memories or more, over the limit of {MEMORIES_MAX}"
-        )
-    if memories.bytes_min > memory_bytes_max:
-        raise errors.InvalidRequest(
-            f"the component needs {memories.bytes_min} bytes of memory, over the limit of"
-            f" {memory_bytes_max}"
-        )
 
 
 _NEWER = ("component model async", "component model error-context", "async")
@@ -362,14 +284,14 @@ def _entries(world: wit.World, special: Special) -> dict[str, Entry]:
     return found
 
 
-def read_facts(engine: int, pointer: int, memories: Memories, special: Special) -> Facts:
+def read_facts(engine: int, pointer: int, footprint: Footprint, special: Special) -> Facts:
     """Find out what a component is, from its types.
 
     Raises:
         InvalidRequest: it can't run here; says why.
     """
     world = component_ffi.component_world(engine, pointer)
-    return Facts(world, memories, _entries(world, special))
+    return Facts(world, footprint, _entries(world, special))
 
 
 def resolve(

@@ -14,13 +14,13 @@ import structlog
 
 from host.engine import component_ffi, ffi, steps, traps, wit
 from host.engine.code import Code
-from host.engine.component import CORE_INSTANCES_MAX, TABLES_MAX, Component, Entry
+from host.engine.component import Component, Entry
 from host.engine.component_ffi import VALUE_BYTES
 from host.engine.component_guest import Abandonable, ComponentGuest, Later
 from host.engine.descriptors import World
 from host.engine.execution import FUEL_MAX, Execution
+from host.engine.footprint import INSTANCES_MAX
 from host.engine.guest import CallLimits, GuestFault, HostCalls
-from host.engine.module import TABLE_ELEMENTS_MAX
 from host.engine.reuse import Instance
 from lattice import errors
 from lattice.wire.streams import Source
@@ -67,6 +67,9 @@ class ComponentExecution(Execution):
         if (refusal := super()._refusal()) is not None:
             return refusal
         call = self._guest
+        needed, allowed = self._code.facts.footprint.memory_bytes_needed, call.limits.memory_bytes
+        if needed > allowed:
+            return errors.MemoryExceeded(needed, allowed)
         try:
             self._entry = entry = self._code.entry(call.operation.decode())
             self._values = entry.arguments(call, call.payload)
@@ -81,10 +84,13 @@ class ComponentExecution(Execution):
         _clear(slot)
         slot.store = store = ffi.store_new(engine.pointer, None, None)
         slot.context = context = ffi.store_context(store)
-        # The limit is the sum's; a component of one memory, nearly all are, has it for that one.
-        count = max(1, code.facts.memories.count)
-        limit = (memory_bytes_max or engine.memory_bytes_max) // count
-        ffi.store_limiter(store, limit, TABLE_ELEMENTS_MAX, CORE_INSTANCES_MAX, TABLES_MAX, count)
+        # The limits are the sums'; a component of one memory, nearly all are, has it for that one.
+        needs = code.facts.footprint
+        memories, tables = max(1, needs.memories), max(1, needs.tables)
+        memory_bytes = (memory_bytes_max or engine.memory_bytes_max) // memories
+        ffi.store_limiter(
+            store, memory_bytes, needs.table_elements_max, INSTANCES_MAX, tables, memories
+        )
         ffi.yield_on_epoch(context, 1)
         self._allow()
         slot.future = component_ffi.instantiate_async(

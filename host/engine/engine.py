@@ -34,6 +34,7 @@ from host.engine import (
     component,
     component_ffi,
     ffi,
+    footprint,
     interfaces,
     module,
     native,
@@ -635,16 +636,14 @@ class Engine:
         )
 
     def _prepare_component(self, digest: str, wasm: bytes) -> Linked:
-        memories = component.Memories(wasm)
-        component.check_memories(memories, self.settings.memory_bytes_max)
+        needs = footprint.footprint(wasm)
+        footprint.check(needs, self.settings.memory_bytes_max)
         try:
             compiled = self._compile(digest, module.without_much_debug(wasm), COMPONENTS)
         except ffi.LibraryError as error:
             raise component.refused_by_compiler(str(error)) from None
         try:
-            facts = component.read_facts(
-                self.pointer, compiled.pointer, memories, interfaces.ENTRIES
-            )
+            facts = component.read_facts(self.pointer, compiled.pointer, needs, interfaces.ENTRIES)
             native = self._resolve(compiled, facts)
         except ffi.LibraryError as error:
             raise errors.InvalidRequest(f"the component cannot be linked: {error}") from None

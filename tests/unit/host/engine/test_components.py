@@ -275,6 +275,10 @@ async def test_types_that_multiply_are_refused(engine: Engine) -> None:
 
 
 async def test_more_memory_than_there_is_is_refused(engine: Engine) -> None:
-    hungry = assemble("(component (core module (memory 1000)) (core module (memory 100)))")
-    with pytest.raises(errors.InvalidRequest, match="needs 72089600 bytes of memory"):
+    hungry = assemble("""
+      (component
+        (core module $a (memory 1000)) (core instance (instantiate $a))
+        (core module $b (memory 100)) (core instance (instantiate $b)))
+    """)
+    with pytest.raises(errors.InvalidRequest, match="needs 131072000 bytes of memory"):
         await engine.load(hungry)
