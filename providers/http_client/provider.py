@@ -12,70 +12,29 @@ from providers.http_client.client import Budget, Client
 from providers.http_client.failures import Failure
 from providers.http_client.resolver import Resolver, SystemResolver
 from providers.http_client.settings import Settings, Trust
-from providers.sdk import Call, Context, Link, Provider, backends, configuration
+from providers.sdk import Call, Link, backends, configuration
+from providers.sdk.linked import LinkedProvider
 
 log = structlog.get_logger()
 
-LinkKey = tuple[str, ...]
 
-
-class HttpClient(Provider):
+class HttpClient(LinkedProvider[Client]):
     """Serves ``wasmcloud:httpclient`` and ``wasi:http``, to where each link allows."""
 
+    provider_keys = settings.KEYS
+
     def __init__(self, resolver: Resolver | None = None) -> None:
+        super().__init__()
         self._system = SystemResolver() if resolver is None else None
         self._resolver = resolver or self._system
-        self._context: Context | None = None
-        self._config: dict[str, str] = {}
         self._budget = Budget()
-        self._links: dict[LinkKey, tuple[Link, Client | errors.LatticeError]] = {}
-
-    async def start(self, context: Context, config: Mapping[str, str]) -> None:
-        """
-        Raises:
-            InvalidRequest: the configuration is wrong.
-        """
-        self._context = context
-        self._take_config(config)
 
     async def stop(self) -> None:
-        for _, client in self._links.values():
-            _close(client)
-        self._links.clear()
+        for client in self.links.values():
+            client.close()
+        self.links.clear()
         if self._system is not None:
             self._system.close()
-
-    async def update_config(self, config: Mapping[str, str]) -> None:
-        """Take a changed configuration; calls to come go by it.
-
-        Raises:
-            InvalidRequest: the configuration is wrong, and the one before it stays in force.
-        """
-        self._take_config(config)
-        for link, _ in list(self._links.values()):
-            try:
-                await self.put_link(link)
-            except errors.LatticeError:
-                # Kept with the link: calls over it say so.
-                continue
-
-    async def put_link(self, link: Link) -> None:
-        if link.target != self._started.provider_id:
-            return
-        _, before = self._links.get(link.key, (None, None))
-        try:
-            client = await self._opened(link)
-        except errors.LatticeError as refusal:
-            self._links[link.key] = (link, refusal)
-            raise
-        else:
-            self._links[link.key] = (link, client)
-        finally:
-            _close(before)
-
-    async def delete_link(self, link: Link) -> None:
-        _, before = self._links.pop(link.key, (None, None))
-        _close(before)
 
     async def handle(self, call: Call) -> bytes:
         """Send one request.
@@ -83,16 +42,10 @@ class HttpClient(Provider):
         Raises:
             NoLink: no such link is known.
             InvalidRequest: no such operation, or its payload is not a request.
-            LatticeError: what ``put_link`` said of the link; over ``wasmcloud:httpclient`` also
-                whatever leaves the request without a response.
+            LatticeError: over ``wasmcloud:httpclient``, whatever leaves the request without a
+                response.
         """
-        _, client = self._links.get(call.link.key, (None, None))
-        if client is None:
-            raise errors.NoLink(
-                call.source, call.link.name, call.interface, target=self._started.provider_id
-            )
-        if isinstance(client, errors.LatticeError):
-            raise client.copy()
+        client = self.opened_for(call)
         deadline = backends.answer_by(call.deadline)
         match call.link.wit_namespace, call.operation:
             case "wasi", outgoing_handler.OPERATION:
@@ -102,29 +55,13 @@ class HttpClient(Provider):
         package = f"{call.link.wit_namespace}:{call.link.wit_package}"
         raise errors.InvalidRequest(f"{package} has no operation {call.operation[:100]!r} here")
 
-    @property
-    def _started(self) -> Context:
-        assert self._context is not None, "start comes before everything else"
-        return self._context
-
-    def _take_config(self, config: Mapping[str, str]) -> None:
+    def read_config(self, config: Mapping[str, str]) -> None:
         settings.parse(config, {})
-        if unknown := configuration.ignored(config, settings.KEYS):
-            log.warning("provider configuration keys ignored", keys=unknown)
-        self._config = dict(config)
 
-    async def _opened(self, link: Link) -> Client:
-        if (link.wit_namespace, link.wit_package) not in (
-            contract.PACKAGE,
-            outgoing_handler.PACKAGE,
-        ):
-            raise errors.InvalidRequest(
-                "the provider serves wasmcloud:httpclient and wasi:http, "
-                f"not {link.wit_namespace}:{link.wit_package}"
-            )
-        if unknown := configuration.ignored(link.target_config, settings.KEYS):
-            log.warning("link configuration keys ignored", source=link.source_id, keys=unknown)
-        found: Settings = settings.parse(self._config, link.target_config)
+    async def open_link(self, link: Link, _before: Client | None) -> Client:
+        self.check_serves(link, contract.PACKAGE, outgoing_handler.PACKAGE)
+        configuration.tell_ignored(link.target_config, settings.KEYS, source=link.source_id)
+        found: Settings = settings.parse(self.config, link.target_config)
         if not found.rules.rules:
             log.warning("link allows no request: its configuration has no allow", link=link.key)
         assert self._resolver is not None
@@ -134,6 +71,9 @@ class HttpClient(Provider):
             resolver=self._resolver,
             budget=self._budget,
         )
+
+    async def close_link(self, opened: Client) -> None:
+        opened.close()
 
 
 async def _httpclient(client: Client, call: Call, deadline: float) -> bytes:
@@ -168,11 +108,6 @@ def _tell(failure: Failure, call: Call) -> None:
         case=failure.case,
         reason=failure.text,
     )
-
-
-def _close(client: Client | errors.LatticeError | None) -> None:
-    if isinstance(client, Client):
-        client.close()
 
 
 async def _trusting(found: Settings) -> ssl.SSLContext | None:

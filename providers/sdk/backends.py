@@ -1,11 +1,12 @@
 """What stands behind a provider: given up before its caller does, and asked whether it is there."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from lattice import errors
+from lattice.wire.provider import Health
 
 REPLY_MARGIN_S = 0.1
 """An answer must set out this long before the deadline, or its caller hears only of the deadline.
@@ -37,17 +38,27 @@ def answer_by(deadline: float) -> float:
     return deadline - min(REPLY_MARGIN_S, max(left_s, 0.0) / 10)
 
 
-@contextmanager
-def answered_by(deadline: float, label: str) -> Iterator[float]:
-    """A deadline that leaves time to say that a backend did not answer.
+@asynccontextmanager
+async def answering(backend: Backend, deadline: float) -> AsyncIterator[None]:
+    """Wait for a backend's answer, but not so long that its caller can't be told of none.
 
     Raises:
-        Unavailable: it did not.
+        Unavailable: it did not answer.
     """
     try:
-        yield answer_by(deadline)
+        async with asyncio.timeout_at(answer_by(deadline)):
+            yield
     except TimeoutError:
-        raise errors.Unavailable(f"{label} did not answer before the call's deadline") from None
+        raise errors.Unavailable(
+            f"{backend.label} did not answer before the call's deadline"
+        ) from None
+
+
+async def health(backends: Iterable[Backend]) -> Health:
+    """Healthy when every backend answers; the message names those that don't."""
+    failures = await asyncio.gather(*map(failure, backends))
+    down = "; ".join(sorted(filter(None, failures)))
+    return Health(healthy=not down, message=down or None)
 
 
 async def failure(backend: Backend) -> str | None:

@@ -2,7 +2,11 @@
 
 from collections.abc import Collection, Mapping
 
+import structlog
+
 from lattice import errors
+
+log = structlog.get_logger()
 
 
 def folded(config: Mapping[str, str]) -> dict[str, str]:
@@ -21,6 +25,12 @@ def folded(config: Mapping[str, str]) -> dict[str, str]:
 def ignored(config: Mapping[str, str], known: Collection[str]) -> list[str]:
     """Keys that mean nothing there: a slip of the pen, or another provider's."""
     return sorted(key for key in config if key.lower() not in known)
+
+
+def tell_ignored(config: Mapping[str, str], known: Collection[str], **whose: str) -> None:
+    """Log the keys that mean nothing in a configuration of ``whose``: it may be meant otherwise."""
+    if keys := ignored(config, known):
+        log.warning("configuration keys ignored", keys=keys, **whose)
 
 
 def number(config: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:

@@ -117,12 +117,17 @@ class Provider:
         """Close everything, running calls having ended. Called once, also after a failed start."""
 
     async def update_config(self, config: Mapping[str, str]) -> None:
-        """Take a changed configuration, whole."""
+        """Take a changed configuration, whole. Every link is put again afterwards.
+
+        Raises:
+            LatticeError: it is wrong, and the one before it stays in force; the links as well.
+        """
 
     async def put_link(self, link: Link) -> None:
         """Take a new or changed link, of which this provider is the source or the target.
 
-        Called again when its interfaces or its configuration change.
+        Called again when its interfaces, its configuration or the provider's change. Links that
+        were refused are kept and offered again by the runtime.
 
         Raises:
             LatticeError: the link can't work; calls over it are refused with this very error. It is

@@ -48,6 +48,7 @@ class ProviderRuntime:
         self._data = data
         self._bus = bus
         self._rpc = rpc
+        self._config = data.config
         self._links = LinkBook(data.provider_key)
         self._calls = 0
         self._idle = asyncio.Event()
@@ -171,23 +172,23 @@ class ProviderRuntime:
             if known is None and len(self._links) >= LINKS_MAX:
                 self._log.error("too many links; one is ignored", limit=LINKS_MAX)
                 return
-            refusal = await self._attempt(self._provider.put_link(link), "link refused")
-            self._links.put(link, refusal)
-            if self._links.may_be_taken and (self._offering is None or self._offering.done()):
-                self._offering = self._tasks.spawn(self._offer_again(), name="offer refused links")
+            await self._offer([link])
 
     async def delete_link(self, link: ResolvedLink) -> None:
         """Forget a link; the provider hears of it if it ever had it."""
         async with self._turn:
             if (known := self._links.delete(link.key)) is not None:
                 await self._attempt(self._provider.delete_link(known), "link could not be deleted")
-                await self._retry_refused()
+                await self._offer(self._links.refused)
 
     async def update_config(self, config: dict[str, str]) -> None:
-        """Pass on a changed configuration; links refused under the old one are tried again."""
+        """Pass on a changed configuration, and offer every link again, which it may change."""
         async with self._turn:
-            await self._attempt(self._provider.update_config(config), "config refused")
-            await self._retry_refused()
+            if config == self._config:
+                return
+            if await self._attempt(self._provider.update_config(config), "config refused") is None:
+                self._config = config
+                await self._offer(self._links.all)
 
     async def health(self) -> Health | None:
         """Ask the provider: one that fails is not healthy, of one that is silent None is said."""
@@ -277,18 +278,20 @@ class ProviderRuntime:
                 self._idle.set()
         return Reply(payload)
 
-    async def _retry_refused(self) -> None:
-        """Offer refused links again: what stood in their way may be gone."""
-        for link in self._links.refused:
+    async def _offer(self, links: list[ResolvedLink]) -> None:
+        """Put links; those that are refused, and need not be for ever, come again by and by."""
+        for link in links:
             refusal = await self._attempt(self._provider.put_link(link), "link refused")
             self._links.put(link, refusal)
+        if self._links.may_be_taken and (self._offering is None or self._offering.done()):
+            self._offering = self._tasks.spawn(self._offer_again(), name="offer refused links")
 
     async def _offer_again(self) -> None:
         """Offer them now and then: an address in use, a store that is away, tell nobody later."""
         for pause_s in retry.backoff(OFFER_AGAIN_S, max_s=OFFER_AGAIN_S_MAX):
             await asyncio.sleep(pause_s)
             async with self._turn:
-                await self._retry_refused()
+                await self._offer(self._links.refused)
                 if not self._links.may_be_taken:
                     return
 
@@ -394,6 +397,10 @@ class LinkBook:
             self._changed = None
 
     @property
+    def all(self) -> list[ResolvedLink]:
+        return list(self._links.values())
+
+    @property
     def refused(self) -> list[ResolvedLink]:
         """Links that the provider did not take."""
         return [self._links[key] for key in self._refusals]
@@ -433,5 +440,5 @@ class LinkBook:
                 ) from None
         if (refusal := self._refusals.get(link.key)) is not None:
             # A copy: one error raised by call after call would gather all their tracebacks.
-            raise refusal.from_parts(refusal.text, at=refusal.at, detail=refusal.detail)
+            raise refusal.copy()
         return link

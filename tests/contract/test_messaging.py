@@ -135,7 +135,7 @@ async def test_a_link_that_is_gone_brings_nothing_more_and_what_runs_is_finished
     await running.delete_link(scene.link())
     # During the first the end of the interest is sent; after the second the server knows it.
     for _ in range(2):
-        await running._started.bus.flush()
+        await running.context.bus.flush()
     await scene.publish(b"after")
     gate.set()
     await running.drain()
@@ -188,7 +188,7 @@ async def test_messages_come_again_after_the_server_was_away(scene: Scene) -> No
     await scene.publish(b"before")
     await eventually(lambda: scene.actor.ended)
 
-    for bus in (scene.publisher, running._started.bus):
+    for bus in (scene.publisher, running.context.bus):
         await bus._client.replace()
         await eventually(partial(getattr, bus, "is_connected"))
         await bus.flush()

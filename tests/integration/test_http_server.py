@@ -7,9 +7,9 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +18,17 @@ import pytest
 import uvloop
 
 from lattice import errors, limits
-from lattice.bus import Bus
 from lattice.wire import codec
-from lattice.wire.invocation import Reply, Usage
-from lattice.wire.streams import Source
+from lattice.wire.invocation import Usage
 from providers.http_server import listener
 from providers.http_server.problems import STATUS_BY_CODE
 from providers.http_server.provider import HttpServer
 from providers.sdk import Link
+from tests.support.provider_context import FakeContext, Received
 
 LOOPBACK = "127.0.0.1:0"
 PATIENCE_S = 10.0
 """How long a test waits for what it expects; reached only when it fails."""
-
-
-@dataclass(slots=True)
-class Received:
-    """One call that the fake actor got."""
-
-    target: str
-    interface: str
-    operation: str
-    request: dict[str, Any]
-    timeout_s: float
-    link_name: str
-    key: str | None
-    trace: str | None
-
-
-Answer = Callable[[Received], Awaitable[bytes]]
 
 
 async def hello(received: Received) -> bytes:
@@ -55,58 +37,6 @@ async def hello(received: Received) -> bytes:
 
 def answer(**response: Any) -> bytes:
     return codec.pack(response)
-
-
-@dataclass
-class FakeContext:
-    """Answers calls in place of actors."""
-
-    answer: Answer = hello
-    usage: Usage | None = None
-    provider_id: str = "http"
-    host_id: str = "N" + "A" * 55
-    lattice: str = "default"
-    calls: list[Received] = field(default_factory=list)
-    running: int = 0
-    cancelled: int = 0
-
-    @property
-    def bus(self) -> Bus:
-        raise NotImplementedError
-
-    async def call_for_reply(
-        self,
-        target: str,
-        interface: str,
-        operation: str,
-        payload: bytes,
-        *,
-        timeout_s: float = limits.CALL_TIMEOUT_S,
-        link_name: str = "default",
-        key: str | None = None,
-        trace: str | None = None,
-        stream: Source | None = None,
-        takes_stream: bool = False,
-    ) -> Reply:
-        assert stream is None
-        assert not takes_stream, "a module's answer comes whole"
-        request = codec.unpack(payload)
-        received = Received(target, interface, operation, request, timeout_s, link_name, key, trace)
-        self.calls.append(received)
-        self.running += 1
-        try:
-            async with asyncio.timeout(timeout_s):
-                return Reply(await self.answer(received), self.usage)
-        except TimeoutError:
-            raise errors.DeadlineExceeded("the actor took too long", at=self.host_id) from None
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        finally:
-            self.running -= 1
-
-    async def call(self, *arguments: Any, **options: Any) -> bytes:
-        return (await self.call_for_reply(*arguments, **options)).payload
 
 
 @dataclass
@@ -196,7 +126,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def serving(**config: str) -> AsyncIterator[Served]:
-    provider, actor = HttpServer(), FakeContext()
+    provider, actor = HttpServer(), FakeContext("http", answer=hello)
     try:
         await provider.start(actor, config)
         yield Served(provider, actor)
@@ -252,11 +182,11 @@ async def test_a_request_becomes_a_call_and_its_answer_a_response(
         "HttpServer.HandleRequest",
         "front",
     )
-    assert call.request["method"] == "PUT"
-    assert call.request["path"] == "/a%20b/%2F"
-    assert call.request["queryString"] == "q=1&r=%20"
-    assert call.request["header"]["x-thing"] == ["7"]
-    assert call.request["body"] == b"in"
+    assert call.content["method"] == "PUT"
+    assert call.content["path"] == "/a%20b/%2F"
+    assert call.content["queryString"] == "q=1&r=%20"
+    assert call.content["header"]["x-thing"] == ["7"]
+    assert call.content["body"] == b"in"
     assert call.timeout_s == pytest.approx(limits.CALL_TIMEOUT_S, abs=1)
 
 
@@ -265,7 +195,7 @@ async def test_repeated_headers_arrive_as_a_list(served: Served) -> None:
     async with served.connection() as connection:
         await connection.send("GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a: 2\r\n\r\n")
         await connection.response()
-    assert served.actor.calls[0].request["header"]["x-a"] == ["1", "2"]
+    assert served.actor.calls[0].content["header"]["x-a"] == ["1", "2"]
 
 
 async def test_a_body_in_chunks_is_put_together(served: Served, client: httpx.AsyncClient) -> None:
@@ -276,7 +206,7 @@ async def test_a_body_in_chunks_is_put_together(served: Served, client: httpx.As
             yield b"x" * 10_000
 
     await client.post(served.url(), content=chunks())
-    assert served.actor.calls[0].request["body"] == b"x" * 1_000_000
+    assert served.actor.calls[0].content["body"] == b"x" * 1_000_000
 
 
 async def test_trailers_do_not_become_headers(served: Served) -> None:
@@ -287,8 +217,8 @@ async def test_trailers_do_not_become_headers(served: Served) -> None:
         )
         await connection.send("\r\n0\r\nAuthorization: forged\r\n\r\n")
         await connection.response()
-    assert served.actor.calls[0].request["body"] == b"hi"
-    assert "authorization" not in served.actor.calls[0].request["header"]
+    assert served.actor.calls[0].content["body"] == b"hi"
+    assert "authorization" not in served.actor.calls[0].content["header"]
 
 
 async def test_a_client_that_expects_100_continue_is_told_to(served: Served) -> None:
@@ -657,7 +587,7 @@ async def test_a_client_that_goes_away_within_its_body_calls_nobody(served: Serv
     async with served.connection() as connection:
         await connection.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await connection.response()
-    assert [call.request["method"] for call in served.actor.calls] == ["GET"]
+    assert [call.content["method"] for call in served.actor.calls] == ["GET"]
 
 
 async def test_a_connection_carries_many_requests(
@@ -708,7 +638,7 @@ async def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
     await served.link()
 
     async def slow_first(received: Received) -> bytes:
-        path = received.request["path"]
+        path = received.content["path"]
         for _ in range(10 - int(path[1:])):
             await asyncio.sleep(0)
         return answer(body=path.encode())
@@ -861,7 +791,7 @@ async def test_a_provider_whose_address_is_taken_does_not_start() -> None:
         provider = HttpServer()
         with pytest.raises(errors.AlreadyExists, match=address):
             await provider.start(
-                FakeContext(), {"routing_mode": "path", "default_address": address}
+                FakeContext("http"), {"routing_mode": "path", "default_address": address}
             )
         await provider.stop()
 
@@ -1025,7 +955,7 @@ async def test_without_cors_settings_the_actor_answers_preflights(
     await served.link()
     headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"}
     await client.options(served.url(), headers=headers)
-    assert served.actor.calls[0].request["method"] == "OPTIONS"
+    assert served.actor.calls[0].content["method"] == "OPTIONS"
 
 
 async def test_cache_control_is_added_where_the_actor_said_nothing(

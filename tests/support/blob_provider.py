@@ -1,59 +1,20 @@
 """A blob provider on its own, and calls over its links."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
 
-from lattice import limits
 from lattice.bus import Bus
-from lattice.wire.invocation import Reply
 from providers.blobstore.provider import Blobstore
 from providers.sdk import Call, Link
+from tests.support.provider_context import FakeContext
 
-Receiver = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
-
-@dataclass
-class FakeContext:
-    """What a provider on its own is given; the bus only where a test has one."""
-
-    wire: Bus | None = None
-    provider_id: str = "blobs"
-    host_id: str = "NHOST"
-    lattice: str = "default"
-    receiver: Receiver | None = None
-    """What the actors do with a chunk that is sent to them."""
-    called: list[tuple[str, str, str, str]] = field(default_factory=list)
-
-    @property
-    def bus(self) -> Bus:
-        assert self.wire is not None, "this test has no NATS"
-        return self.wire
-
-    async def call(
-        self,
-        target: str,
-        interface: str,
-        operation: str,
-        payload: bytes,
-        *,
-        timeout_s: float = limits.CALL_TIMEOUT_S,
-        link_name: str = "default",
-        key: str | None = None,
-        trace: str | None = None,
-    ) -> bytes:
-        assert self.receiver is not None, "nobody receives chunks here"
-        self.called.append((target, interface, operation, link_name))
-        packed = msgpack.packb(await self.receiver(msgpack.unpackb(payload)))
-        assert isinstance(packed, bytes)
-        return packed
-
-    async def call_for_reply(self, *_arguments: Any, **_options: Any) -> Reply:
-        raise NotImplementedError("this provider wants no reply's cost")
+def context(bus: Bus | None = None) -> FakeContext:
+    return FakeContext("blobs", bus)
 
 
 def link(source: str = "album", /, contract: str = "wasi", **config: str) -> Link:
@@ -84,11 +45,11 @@ async def ask(
 
 @asynccontextmanager
 async def started(
-    config: dict[str, str], context: FakeContext | None = None
+    config: dict[str, str], given: FakeContext | None = None
 ) -> AsyncIterator[Blobstore]:
     provider = Blobstore()
     try:
-        await provider.start(context or FakeContext(), config)
+        await provider.start(given or context(), config)
         yield provider
     finally:
         await provider.stop()

@@ -3,18 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import nats
 from nats.js.api import StreamConfig
 
-from lattice import limits
 from lattice.bus import Bus
 from lattice.wire import codec
-from lattice.wire.invocation import Reply
 from providers.messaging.provider import Messaging
 from providers.sdk import Call, Link
+from tests.support import provider_context
+from tests.support.provider_context import FakeContext
 
 PROVIDER = "messages"
 ACTOR = "worker"
@@ -23,15 +23,8 @@ PATIENCE_S = 20.0
 HANDLED = codec.pack({"ok": None})
 
 
-@dataclass(slots=True)
-class Received:
+class Received(provider_context.Received):
     """One message that the actor got."""
-
-    target: str
-    interface: str
-    operation: str
-    content: Any
-    timeout_s: float
 
     @property
     def message(self) -> dict[str, Any]:
@@ -68,7 +61,8 @@ class Actor:
     def bodies(self) -> list[bytes]:
         return [call.body for call in self.calls]
 
-    async def handle(self, received: Received) -> bytes:
+    async def handle(self, call: provider_context.Received) -> bytes:
+        received = Received(*astuple(call))
         self.calls.append(received)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -80,31 +74,9 @@ class Actor:
         return answer
 
 
-@dataclass
-class FakeContext:
-    """What a provider is given: a real bus, and the actor in place of all actors."""
-
-    bus: Bus
-    actor: Actor
-    provider_id: str = PROVIDER
-    host_id: str = "N" + "A" * 55
-    lattice: str = "default"
-
-    async def call(
-        self,
-        target: str,
-        interface: str,
-        operation: str,
-        payload: bytes,
-        *,
-        timeout_s: float = limits.CALL_TIMEOUT_S,
-        **_options: Any,
-    ) -> bytes:
-        content = codec.unpack(payload)
-        return await self.actor.handle(Received(target, interface, operation, content, timeout_s))
-
-    async def call_for_reply(self, *arguments: Any, **options: Any) -> Reply:
-        return Reply(await self.call(*arguments, **options))
+def context(bus: Bus, actor: Actor) -> FakeContext:
+    """What a copy of the provider is given: a real bus, and the actor in place of all actors."""
+    return FakeContext(PROVIDER, bus, actor.handle)
 
 
 def handler_link(**config: str) -> Link:
@@ -137,7 +109,7 @@ async def provider(
 ) -> AsyncIterator[Messaging]:
     """One copy of the provider, drained and stopped at the end as its host would."""
     running = Messaging()
-    await running.start(FakeContext(bus, actor), config or {})
+    await running.start(context(bus, actor), config or {})
     try:
         yield running
         await running.drain()

@@ -42,6 +42,8 @@ class Parrot(Provider):
             await asyncio.Event().wait()
 
     async def update_config(self, config: Mapping[str, str]) -> None:
+        if reason := config.get("refuse"):
+            raise errors.InvalidRequest(reason)
         self.config = config
 
     async def put_link(self, link: Link) -> None:

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from providers.blobstore.provider import Blobstore
-from tests.support.blob_provider import FakeContext, link, started
+from tests.support import blob_provider
+from tests.support.blob_provider import link, started
+from tests.support.provider_context import FakeContext
 
 
 @pytest.fixture
 def context() -> FakeContext:
-    return FakeContext()
+    return blob_provider.context()
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from lattice import errors
+from lattice.wire import codec
 from providers.blobstore import wasmcloud
 from providers.blobstore.provider import Blobstore
-from tests.support.blob_provider import FakeContext, ask, link, started
+from tests.support.blob_provider import ask, link, started
+from tests.support.provider_context import FakeContext, Received
 
 OVER = link(contract="wasmcloud")
 
@@ -130,16 +132,16 @@ async def test_the_rest_of_a_large_object_is_sent_chunk_by_chunk(
     received: list[dict[str, Any]] = []
     under_way = 0
 
-    async def receive(sent: dict[str, Any]) -> dict[str, Any]:
+    async def receive(sent: Received) -> bytes:
         nonlocal under_way
         assert under_way == 0, "the next chunk came before the answer for the last"
         under_way += 1
         await asyncio.sleep(0)
-        received.append(sent)
+        received.append(sent.content)
         under_way -= 1
-        return {"cancelDownload": False}
+        return codec.pack({"cancelDownload": False})
 
-    context.receiver = receive
+    context.answer = receive
     await put(provider, "a", b"0123456789")
     asked = {"containerId": "box", "objectId": "a", "chunkSize": 4}
     first = await call(provider, "GetObject", asked)
@@ -150,45 +152,45 @@ async def test_the_rest_of_a_large_object_is_sent_chunk_by_chunk(
         chunk(b"4567", offset=4, last=False),
         chunk(b"89", offset=8, last=True),
     ]
-    assert set(context.called) == {
-        ("album", "wasmcloud:blobstore", "ChunkReceiver.ReceiveChunk", "default")
-    }
+    assert {
+        (each.target, each.interface, each.operation, each.link_name) for each in context.calls
+    } == {("album", "wasmcloud:blobstore", "ChunkReceiver.ReceiveChunk", "default")}
 
 
 async def test_an_actor_that_has_enough_gets_no_more(
     provider: Blobstore, context: FakeContext
 ) -> None:
-    async def receive(_sent: dict[str, Any]) -> dict[str, Any]:
-        return {"cancelDownload": True}
+    async def receive(_sent: Received) -> bytes:
+        return codec.pack({"cancelDownload": True})
 
-    context.receiver = receive
+    context.answer = receive
     await put(provider, "a", b"0123456789")
     await call(provider, "GetObject", {"containerId": "box", "objectId": "a", "chunkSize": 1})
     await provider.drain()
-    assert len(context.called) == 1
+    assert len(context.calls) == 1
 
 
 async def test_an_actor_that_fails_ends_what_it_is_sent(
     provider: Blobstore, context: FakeContext
 ) -> None:
-    async def receive(_sent: dict[str, Any]) -> dict[str, Any]:
+    async def receive(_sent: Received) -> bytes:
         raise errors.ActorError("no room")
 
-    context.receiver = receive
+    context.answer = receive
     await put(provider, "a", b"0123456789")
     await call(provider, "GetObject", {"containerId": "box", "objectId": "a", "chunkSize": 1})
     await provider.drain()
-    assert len(context.called) == 1
+    assert len(context.calls) == 1
 
 
 async def test_too_many_downloads_at_a_time_are_refused(context: FakeContext) -> None:
     release = asyncio.Event()
 
-    async def receive(_sent: dict[str, Any]) -> dict[str, Any]:
+    async def receive(_sent: Received) -> bytes:
         await release.wait()
-        return {}
+        return codec.pack({})
 
-    context.receiver = receive
+    context.answer = receive
     async with started({"backend": "memory", "downloads_max": "1"}, context) as provider:
         await provider.put_link(OVER)
         await call(provider, "CreateContainer", "box")

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,47 +12,15 @@ from urllib.parse import urlsplit
 import msgpack
 import pytest
 
-from lattice import errors, limits
+from lattice import errors
 from lattice.bus import Bus
-from lattice.wire.invocation import Reply
 from providers.keyvalue.provider import KeyValue
 from providers.sdk import Call, Link
 from tests.support.nats_server import connected, nats_server
+from tests.support.provider_context import FakeContext
 from tests.support.redis_server import RedisServer, frozen, redis_server
 
 PATIENCE_S = 20.0
-
-
-@dataclass
-class FakeContext:
-    """What a provider on its own is given; the bus only where a test has one."""
-
-    wire: Bus | None = None
-    provider_id: str = "kv"
-    host_id: str = "NHOST"
-    lattice: str = "default"
-
-    @property
-    def bus(self) -> Bus:
-        assert self.wire is not None, "this test has no NATS"
-        return self.wire
-
-    async def call(
-        self,
-        target: str,
-        interface: str,
-        operation: str,
-        payload: bytes,
-        *,
-        timeout_s: float = limits.CALL_TIMEOUT_S,
-        link_name: str = "default",
-        key: str | None = None,
-        trace: str | None = None,
-    ) -> bytes:
-        raise NotImplementedError("this provider calls nobody")
-
-    async def call_for_reply(self, *_arguments: Any, **_options: Any) -> Reply:
-        raise NotImplementedError("this provider calls nobody")
 
 
 def link(
@@ -107,7 +74,7 @@ async def increment(provider: KeyValue, over: Link, *, timeout_s: float = 10.0) 
 async def started(config: dict[str, str], bus: Bus | None = None) -> AsyncIterator[KeyValue]:
     provider = KeyValue()
     try:
-        await provider.start(FakeContext(bus), config)
+        await provider.start(FakeContext("kv", bus), config)
         yield provider
     finally:
         await provider.stop()
@@ -155,16 +122,20 @@ async def test_a_call_over_no_link_names_the_command_that_puts_one(provider: Key
         await increment(provider, link())
 
 
-async def test_calls_over_a_refused_link_fail_with_its_refusal(provider: KeyValue) -> None:
-    over = link(backend="etcd")
-    with pytest.raises(errors.InvalidRequest, match="'etcd' is not one of"):
-        await provider.put_link(over)
-    for _ in range(2):
-        with pytest.raises(errors.InvalidRequest, match="'etcd' is not one of"):
-            await increment(provider, over)
-
+async def test_a_link_that_is_refused_leads_nowhere_any_more(provider: KeyValue) -> None:
     await provider.put_link(link())
-    assert await increment(provider, link()) == 1
+    with pytest.raises(errors.InvalidRequest, match="'etcd' is not one of"):
+        await provider.put_link(link(backend="etcd"))
+    with pytest.raises(errors.NoLink):
+        await increment(provider, link())
+
+
+async def test_a_link_with_the_provider_as_its_source_is_refused(provider: KeyValue) -> None:
+    turned = link().model_copy(update={"source_id": "kv", "target": "counter"})
+    with pytest.raises(
+        errors.InvalidRequest, match="lattice link put counter kv wasmcloud keyvalue"
+    ):
+        await provider.put_link(turned)
 
 
 async def test_a_link_of_another_contract_is_refused(provider: KeyValue) -> None:
@@ -240,6 +211,7 @@ async def test_a_changed_configuration_takes_effect_and_a_wrong_one_does_not(
     await provider.put_link(over)
     await ask(provider, over, "ListAdd", {"listName": "l", "value": "a"})
     await provider.update_config({"backend": "memory", "items_max": "1"})
+    await provider.put_link(over)
     with pytest.raises(errors.InvalidRequest, match="at its limit of 1 items"):
         await ask(provider, over, "ListAdd", {"listName": "l", "value": "a"})
 
@@ -259,6 +231,8 @@ async def test_a_changed_configuration_moves_links_without_one_of_their_own(
             await provider.put_link(each)
         await increment(provider, fixed)
         await provider.update_config({"url": redis.url})
+        for each in (moved, fixed):
+            await provider.put_link(each)
         assert await increment(provider, moved) == 1
         assert await increment(provider, fixed) == 2
         assert "$1\r\n1" in redis.command("GET n")

@@ -172,6 +172,44 @@ async def test_a_link_that_is_wrong_in_itself_is_not_offered_again(scene: Scene)
     assert len(scene.runtime._tasks) == 0
 
 
+async def test_every_link_is_offered_again_under_a_changed_configuration(scene: Scene) -> None:
+    for source in ("tester", "other"):
+        await scene.runtime.put_link(link(source))
+    scene.parrot.links.clear()
+
+    await scene.runtime.update_config({"colour": "blue"})
+    assert sorted(scene.parrot.links) == ["other", "tester"]
+
+    scene.parrot.links.clear()
+    await scene.runtime.update_config({"colour": "blue"})
+    assert scene.parrot.links == {}
+
+
+async def test_a_link_that_a_changed_configuration_breaks_is_refused_until_it_works(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdk, "OFFER_AGAIN_S", 0.01)
+    await scene.runtime.put_link(link())
+    scene.parrot.is_perch_taken = True
+    await scene.runtime.update_config({"colour": "blue"})
+    with pytest.raises(errors.AlreadyExists):
+        await scene.call(call())
+    scene.parrot.links.clear()
+    scene.parrot.is_perch_taken = False
+
+    await eventually(lambda: "tester" in scene.parrot.links)
+    assert (await scene.call(call())).payload == b"hi"
+
+
+async def test_links_stay_as_they_are_when_a_configuration_is_refused(scene: Scene) -> None:
+    await scene.runtime.put_link(link())
+    scene.parrot.links.clear()
+
+    await scene.runtime.update_config({"refuse": "no such colour"})
+    assert scene.parrot.links == {}
+    assert (await scene.call(call())).payload == b"hi"
+
+
 async def test_a_link_deleted_and_put_again_behind_a_slow_one_is_there(scene: Scene) -> None:
     """The second put looked before its turn, found the link still there, and did nothing."""
     await scene.runtime.put_link(link())
