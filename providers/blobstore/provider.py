@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lattice import errors
 from providers.blobstore import settings, wasi, wasmcloud
 from providers.blobstore.blobs import Blobs
-from providers.blobstore.bounds import Bounds
+from providers.blobstore.bounds import CEILINGS, Bounds
 from providers.blobstore.downloads import Downloads
 from providers.blobstore.settings import (
     FilesystemSettings,
@@ -90,7 +90,7 @@ class Blobstore(LinkedProvider[Leading]):
         return await backends.health(share.thing for share in self._stores.shares)
 
     def read_config(self, config: Mapping[str, str]) -> None:
-        bounds = settings.parse_bounds(config)
+        bounds = configuration.bounds(Bounds, config, CEILINGS)
         settings.parse(config, {}, lattice=self.context.lattice)
         settings.parse_namespace(config, {}, source="actor")
         if bounds.transfers_max != self._bounds.transfers_max:

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lattice import errors, names
-from providers.blobstore.bounds import CEILINGS, Bounds
-from providers.sdk.configuration import folded, number
+from providers.blobstore.bounds import CEILINGS
+from providers.sdk.configuration import folded, number, seconds
 
 REGION = "us-east-1"
 """What servers that know no regions call theirs."""
@@ -101,22 +101,6 @@ PROVIDER_KEYS = LINK_KEYS | {"root"} | CEILINGS.keys()
 """What the provider's own configuration may say: the same for all links, the root, the bounds."""
 
 
-def parse_bounds(config: Mapping[str, str]) -> Bounds:
-    """The provider's bounds.
-
-    Raises:
-        InvalidRequest: not a number, or out of range.
-    """
-    said = folded(config)
-    default = Bounds()
-    return Bounds(
-        **{
-            name: number(said, name, getattr(default, name), 1, ceiling)
-            for name, ceiling in CEILINGS.items()
-        }
-    )
-
-
 def parse_namespace(provider: Mapping[str, str], link: Mapping[str, str], *, source: str) -> str:
     """Whose containers a link leads to: the linked actor's own, unless somebody wrote otherwise.
 
@@ -192,8 +176,10 @@ def _s3(config: Mapping[str, str]) -> S3Settings:
         region=config.get("region", REGION),
         access_key_id=access_key_id,
         secret_access_key=secret_access_key,
-        connect_timeout_s=_seconds(config, "connect_timeout_ms", CONNECT_TIMEOUT_MS),
-        response_timeout_s=_seconds(config, "response_timeout_ms", RESPONSE_TIMEOUT_MS),
+        connect_timeout_s=seconds(config, "connect_timeout_ms", CONNECT_TIMEOUT_MS, TIMEOUT_MS_MAX),
+        response_timeout_s=seconds(
+            config, "response_timeout_ms", RESPONSE_TIMEOUT_MS, TIMEOUT_MS_MAX
+        ),
         connections_max=number(config, "connections_max", CONNECTIONS_MAX, 1, 1_000),
     )
 
@@ -232,7 +218,3 @@ def _check_bucket(name: str, *, extra: str, chars_max: int) -> None:
             f"bucket {name[:40]!r} is not a bucket's name:"
             f" want 1 to {chars_max} of A-Z a-z 0-9 - {extra}"
         )
-
-
-def _seconds(config: Mapping[str, str], key: str, default_ms: int) -> float:
-    return number(config, key, default_ms, 1, TIMEOUT_MS_MAX) / 1_000

@@ -18,12 +18,10 @@ from providers.http_server.application import Application, BodyBudget, Endpoint
 from providers.http_server.listener import Listener
 from providers.http_server.routing import Binding, Table
 from providers.http_server.settings import Address
-from providers.sdk import Context, Health, Link, Provider
+from providers.sdk import Context, Health, Link, Provider, configuration
+from providers.sdk.linked import LinkKey
 
 log = structlog.get_logger()
-
-Key = tuple[str, str, str, str, str]
-"""``Link.key``: source, target, name, namespace, package."""
 
 
 @dataclass(slots=True)
@@ -41,9 +39,9 @@ class HttpServer(Provider):
     def __init__(self) -> None:
         self._context: Context | None = None
         self._config: dict[str, str] = {}
-        self._links: dict[Key, Link] = {}
-        self._endpoints: dict[Key, Endpoint] = {}
-        self._sites: dict[Key | None, _Site] = {}
+        self._links: dict[LinkKey, Link] = {}
+        self._endpoints: dict[LinkKey, Endpoint] = {}
+        self._sites: dict[LinkKey | None, _Site] = {}
         """By link in address mode; otherwise one, under None."""
         self._draining: set[Listener] = set()
         """Closed for new connections; requests that ran then may still do."""
@@ -71,9 +69,8 @@ class HttpServer(Provider):
         Raises:
             LatticeError: as ``start`` and ``put_link``; everything is as it was.
         """
-        if unknown := settings.unknown_keys(config, of_link=False):
-            log.warning("unknown settings ignored", keys=unknown)
         await self._apply(dict(config), self._links)
+        configuration.tell_ignored(config, settings.PROVIDER_KEYS)
 
     async def put_link(self, link: Link) -> None:
         """Route requests to the link's target, from now on and as it says now.
@@ -86,8 +83,7 @@ class HttpServer(Provider):
         if self._links.get(link.key) == link:
             return
         self._check(link)
-        if unknown := settings.unknown_keys(link.source_config, of_link=True):
-            log.warning("unknown settings ignored", target=link.target, keys=unknown)
+        configuration.tell_ignored(link.source_config, settings.LINK_KEYS, target=link.target)
         await self._apply(self._config, {**self._links, link.key: link})
 
     async def delete_link(self, link: Link) -> None:
@@ -139,7 +135,7 @@ class HttpServer(Provider):
                 " wasmcloud httpserver, or: wasi http --interface incoming-handler"
             )
 
-    async def _apply(self, config: dict[str, str], links: dict[Key, Link]) -> None:
+    async def _apply(self, config: dict[str, str], links: dict[LinkKey, Link]) -> None:
         """Make these the configuration and links in force, or raise and change nothing."""
         provider = settings.parse_provider(config)
         parsed = {
@@ -171,8 +167,10 @@ class HttpServer(Provider):
         self._config, self._links, self._endpoints = config, links, endpoints
 
     async def _open(
-        self, bindings: Mapping[Key | None, Binding], tables: Mapping[Key | None, Table[Endpoint]]
-    ) -> dict[Key | None, _Site]:
+        self,
+        bindings: Mapping[LinkKey | None, Binding],
+        tables: Mapping[LinkKey | None, Table[Endpoint]],
+    ) -> dict[LinkKey | None, _Site]:
         """Open what is not open yet; all of it or nothing."""
         current = {slot: site.binding for slot, site in self._sites.items()}
         leaving = [
@@ -180,7 +178,7 @@ class HttpServer(Provider):
             for slot, site in self._sites.items()
             if bindings.get(slot) != site.binding
         ]
-        opened: dict[Key | None, _Site] = {}
+        opened: dict[LinkKey | None, _Site] = {}
         try:
             for slot, binding in bindings.items():
                 if current.get(slot) != binding:

@@ -10,11 +10,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from lattice import errors, limits
+from providers.sdk.configuration import boolean, choice, folded, number, seconds
 
 RoutingMode = Literal["address", "path", "host"]
+ROUTING_MODES: tuple[RoutingMode, ...] = get_args(RoutingMode)
 
 CORS_METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
 """Methods that another origin's page may use unless the link says otherwise; wasmCloud's list."""
@@ -25,8 +27,6 @@ CORS_MAX_AGE_S = 300
 CORS_MAX_AGE_S_MAX = 86_400
 """Firefox's own bound, the longest of any browser."""
 
-PROVIDER_KEYS = frozenset({"routing_mode", "default_address", "header"})
-LINK_ONLY_KEYS = frozenset({"address", "port", "path", "host"})
 CORS_KEYS = frozenset(
     {
         "cors_allowed_origins",
@@ -51,6 +51,8 @@ SHARED_KEYS = (
     }
 )
 """Keys of a link whose default the provider's configuration may set."""
+PROVIDER_KEYS = SHARED_KEYS | {"routing_mode", "default_address", "header"}
+LINK_KEYS = SHARED_KEYS | {"address", "port", "path", "host"}
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name or a method: RFC 9110 section 5.6.2."""
@@ -137,11 +139,11 @@ def parse_provider(config: Mapping[str, str]) -> ProviderSettings:
     Raises:
         InvalidRequest: naming the key that is wrong.
     """
-    values = _lower_keys(config)
+    values = folded(config)
     # The shared keys are defaults of links to come: better refused now than with each of those.
     defaults = _parse_shared(values)
     return ProviderSettings(
-        mode=_routing_mode(values),
+        mode=choice(values, "routing_mode", ROUTING_MODES),
         default_address=_address(values, "default_address") or DEFAULT_ADDRESS,
         host_header=_token(values, "header", "host").lower(),
         tls=defaults.tls,
@@ -159,7 +161,7 @@ def parse_link(
     Raises:
         InvalidRequest: naming the key that is wrong or missing.
     """
-    values = _lower_keys(config)
+    values = folded(config)
     if provider.mode != "address" and (given := TLS_KEYS & values.keys()):
         raise errors.InvalidRequest(
             f"{min(given)} is a setting of the provider when it routes by {provider.mode}: "
@@ -169,7 +171,7 @@ def parse_link(
         raise errors.InvalidRequest(
             f"{provider.mode} is missing: the provider routes by {provider.mode}"
         )
-    inherited = {key: value for key, value in _lower_keys(defaults).items() if key in SHARED_KEYS}
+    inherited = {key: value for key, value in folded(defaults).items() if key in SHARED_KEYS}
     shared = _parse_shared(inherited | values)
     return LinkSettings(
         address=_link_address(values) or provider.default_address,
@@ -187,39 +189,26 @@ def parse_link(
     )
 
 
-def unknown_keys(config: Mapping[str, str], *, of_link: bool) -> list[str]:
-    """Keys that have no meaning: most often a typing mistake, worth a warning."""
-    known = SHARED_KEYS | (LINK_ONLY_KEYS if of_link else PROVIDER_KEYS)
-    return sorted(key for key in config if key.lower() not in known)
-
-
-def _routing_mode(values: Mapping[str, str]) -> RoutingMode:
-    text = values.get("routing_mode", "address").strip().lower()
-    for mode in get_args(RoutingMode):
-        if text == mode:
-            return cast(RoutingMode, mode)
-    raise _wrong("routing_mode", text, "address, path or host")
-
-
 def _parse_shared(values: Mapping[str, str]) -> LinkSettings:
-    timeout_ms_max = int(limits.CALL_TIMEOUT_S_MAX * 1000)
-    timeout_ms = _integer(
-        values, "timeout_ms", int(limits.CALL_TIMEOUT_S * 1000), 1, timeout_ms_max
-    )
     cache_control = values.get("cache_control")
     if cache_control is not None and not _FIELD_VALUE.fullmatch(cache_control):
         raise _wrong("cache_control", cache_control, "the value of a Cache-Control header")
     return LinkSettings(
         tls=_tls(values),
         cache_control=cache_control,
-        readonly=_boolean(values, "readonly_mode"),
-        keep_alive=not _boolean(values, "disable_keepalive"),
-        server_timing=not _boolean(values, "disable_server_timing"),
-        timeout_s=timeout_ms / 1000,
-        body_bytes_max=_integer(
+        readonly=boolean(values, "readonly_mode", default=False),
+        keep_alive=not boolean(values, "disable_keepalive", default=False),
+        server_timing=not boolean(values, "disable_server_timing", default=False),
+        timeout_s=seconds(
+            values,
+            "timeout_ms",
+            int(limits.CALL_TIMEOUT_S * 1000),
+            int(limits.CALL_TIMEOUT_S_MAX * 1000),
+        ),
+        body_bytes_max=number(
             values, "max_body_bytes", limits.HTTP_BODY_BYTES, 0, limits.HTTP_FLOWING_BODY_BYTES_MAX
         ),
-        requests_max=_integer(
+        requests_max=number(
             values,
             "max_concurrent_requests",
             limits.HTTP_REQUESTS_MAX,
@@ -246,7 +235,7 @@ def _cors(values: Mapping[str, str]) -> Cors | None:
         methods=_tokens(values, "cors_allowed_methods", CORS_METHODS),
         headers=_tokens(values, "cors_allowed_headers", CORS_HEADERS),
         exposed_headers=_tokens(values, "cors_exposed_headers", ()),
-        max_age_s=_integer(values, "cors_max_age_secs", CORS_MAX_AGE_S, 0, CORS_MAX_AGE_S_MAX),
+        max_age_s=number(values, "cors_max_age_secs", CORS_MAX_AGE_S, 0, CORS_MAX_AGE_S_MAX),
     )
 
 
@@ -264,7 +253,7 @@ def _link_address(values: Mapping[str, str]) -> Address | None:
     if address := _address(values, "address"):
         return address
     if "port" in values:
-        return Address(PORT_HOST, _integer(values, "port", 0, 0, 65_535))
+        return Address(PORT_HOST, number(values, "port", 0, 0, 65_535))
     return None
 
 
@@ -281,23 +270,6 @@ def _address(values: Mapping[str, str], key: str) -> Address | None:
     if bracketed != (ip.version == 6) or not 0 <= number <= 65_535:
         raise _wrong(key, text, "IP:PORT, for example 127.0.0.1:8080 or [::1]:8080")
     return Address(str(ip), number)
-
-
-def _integer(values: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:
-    if (text := values.get(key)) is None:
-        return default
-    text = text.strip()
-    # A longer number is out of any range here, and Python is slow to read a huge one.
-    if not (text.isascii() and text.isdigit() and len(text) <= 18 and low <= int(text) <= high):
-        raise _wrong(key, text, f"a whole number from {low} to {high}")
-    return int(text)
-
-
-def _boolean(values: Mapping[str, str], key: str) -> bool:
-    text = values.get(key, "false").strip().lower()
-    if text not in ("true", "false"):
-        raise _wrong(key, text, "true or false")
-    return text == "true"
 
 
 def _token(values: Mapping[str, str], key: str, default: str) -> str:
@@ -330,12 +302,5 @@ def _list(values: Mapping[str, str], key: str, default: tuple[str, ...]) -> tupl
     return tuple(words)
 
 
-def _lower_keys(config: Mapping[str, str]) -> dict[str, str]:
-    values = {key.lower(): value for key, value in config.items()}
-    if len(values) < len(config):
-        raise errors.InvalidRequest("two keys of the configuration differ only in case")
-    return values
-
-
 def _wrong(key: str, value: str, wanted: str) -> errors.InvalidRequest:
-    return errors.InvalidRequest(f"{key} is {value[:100]!r}: want {wanted}")
+    return errors.InvalidRequest(f"{key} is {value[:100]!r}; want {wanted}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from lattice import errors
 from providers.keyvalue import contract, settings, wasi
-from providers.keyvalue.bounds import Bounds
+from providers.keyvalue.bounds import CEILINGS, Bounds
 from providers.keyvalue.settings import (
     MemorySettings,
     NatsSettings,
@@ -69,7 +69,7 @@ class KeyValue(LinkedProvider[Leading]):
         return await backends.health(share.thing for share in self._stores.shares)
 
     def read_config(self, config: Mapping[str, str]) -> None:
-        bounds = settings.parse_bounds(config)
+        bounds = configuration.bounds(Bounds, config, CEILINGS)
         settings.parse(config, {}, lattice=self.context.lattice)
         self._bounds = bounds
         for memory in self._memories.values():

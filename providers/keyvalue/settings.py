@@ -11,8 +11,8 @@ from typing import Literal, get_args
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from lattice import errors, names
-from providers.keyvalue.bounds import CEILINGS, Bounds
-from providers.sdk.configuration import folded, number
+from providers.keyvalue.bounds import CEILINGS
+from providers.sdk.configuration import choice, folded, number, seconds
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
 """That of wasmCloud's Redis provider."""
@@ -34,6 +34,7 @@ repeating commands."""
 
 Synchronous = Literal["full", "normal"]
 """When SQLite has the disk write down what was committed: at once, or now and then."""
+SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
 
 TIMEOUT_MS_MAX = 60_000
 """No call waits for a backend any longer than a minute, whatever an operator writes."""
@@ -105,22 +106,6 @@ PROVIDER_KEYS = LINK_KEYS.union(CEILINGS, [SQLITE_DIRECTORY])
 """What the provider's own configuration may say: the same for all links, and what is for all."""
 
 
-def parse_bounds(config: Mapping[str, str]) -> Bounds:
-    """The provider's bounds.
-
-    Raises:
-        InvalidRequest: not a number, or out of range.
-    """
-    said = folded(config)
-    default = Bounds()
-    return Bounds(
-        **{
-            name: number(said, name, getattr(default, name), 1, ceiling)
-            for name, ceiling in CEILINGS.items()
-        }
-    )
-
-
 def parse(provider: Mapping[str, str], link: Mapping[str, str], *, lattice: str) -> Settings:
     """The backend that calls over a link go to.
 
@@ -155,8 +140,12 @@ def _redis(config: Mapping[str, str]) -> RedisSettings:
     return RedisSettings(
         url=url,
         label=_label(url),
-        connect_timeout_s=_seconds(config, "backend_connection_timeout_ms", CONNECT_TIMEOUT_MS),
-        response_timeout_s=_seconds(config, "backend_response_timeout_ms", RESPONSE_TIMEOUT_MS),
+        connect_timeout_s=seconds(
+            config, "backend_connection_timeout_ms", CONNECT_TIMEOUT_MS, TIMEOUT_MS_MAX
+        ),
+        response_timeout_s=seconds(
+            config, "backend_response_timeout_ms", RESPONSE_TIMEOUT_MS, TIMEOUT_MS_MAX
+        ),
         connections_max=number(config, "connections_max", CONNECTIONS_MAX, 1, 1_000),
     )
 
@@ -206,12 +195,11 @@ def _sqlite(config: Mapping[str, str], directory: str | None, lattice: str) -> S
         raise errors.InvalidRequest(
             f"{SQLITE_DIRECTORY} is {directory[:200]!r}; want an absolute path"
         )
-    found = config.get("sqlite_synchronous", "full")
-    for synchronous in get_args(Synchronous):
-        if found == synchronous:
-            bucket = _bucket(config, lattice)
-            return SqliteSettings(bucket=bucket, directory=Path(directory), synchronous=synchronous)
-    raise errors.InvalidRequest(f"sqlite_synchronous is {found[:40]!r}; want full or normal")
+    return SqliteSettings(
+        bucket=_bucket(config, lattice),
+        directory=Path(directory),
+        synchronous=choice(config, "sqlite_synchronous", SYNCHRONOUS),
+    )
 
 
 def _bucket(config: Mapping[str, str], lattice: str) -> str:
@@ -222,7 +210,3 @@ def _bucket(config: Mapping[str, str], lattice: str) -> str:
         raise errors.InvalidRequest(
             f"bucket {name[: names.NAME_CHARS_MAX]!r} is not a bucket's name"
         ) from None
-
-
-def _seconds(config: Mapping[str, str], key: str, default_ms: int) -> float:
-    return number(config, key, default_ms, 1, TIMEOUT_MS_MAX) / 1_000

@@ -13,8 +13,7 @@ from lattice import errors, limits, names
 from lattice.bus import NatsSettings
 from providers.messaging import grants
 from providers.messaging.grants import Territory
-from providers.sdk import configuration
-from providers.sdk.configuration import boolean, number
+from providers.sdk.configuration import boolean, choice, folded, number, seconds
 
 SERVER_KEYS = frozenset({"cluster_uris", "uri"})
 CONNECTION_KEYS = SERVER_KEYS | {"client_jwt", "client_seed", "credentials_file", "tls_ca_file"}
@@ -119,7 +118,7 @@ def parse_territory(provider: Mapping[str, str]) -> Territory:
     Raises:
         InvalidRequest: naming the key that is wrong.
     """
-    config = _folded(provider)
+    config = folded(provider)
     return Territory(
         reserved=_patterns(config, "reserved") or (),
         unreserved=_patterns(config, "unreserved") or (),
@@ -170,21 +169,20 @@ def parse_handler(
         connection=_connection(config),
         subscriptions=subscriptions,
         consumers=consumers,
-        timeout_s=number(
+        timeout_s=seconds(
             config,
             "timeout_ms",
             int(limits.CALL_TIMEOUT_S * 1000),
-            1,
             int(limits.CALL_TIMEOUT_S_MAX * 1000),
-        )
-        / 1000,
+        ),
         in_flight_max=in_flight_max,
         waiting_max=number(config, "waiting_max", WAITING, 0, WAITING_MAX),
-        ack_wait_s=number(config, "ack_wait_ms", ACK_WAIT_MS, 100, DAY_MS) / 1000,
+        ack_wait_s=seconds(config, "ack_wait_ms", ACK_WAIT_MS, DAY_MS, least_ms=100),
         deliveries_max=number(config, "max_deliveries", DELIVERIES, 1, 1_000_000),
         retry_s=retry_ms / 1000,
-        retry_s_max=number(config, "retry_max_ms", max(RETRY_MAX_MS, retry_ms), retry_ms, DAY_MS)
-        / 1000,
+        retry_s_max=seconds(
+            config, "retry_max_ms", max(RETRY_MAX_MS, retry_ms), DAY_MS, least_ms=retry_ms
+        ),
         dead_letter=grants.parse_subject(dead_letter) if dead_letter else None,
         only_new=boolean(config, "only_new", default=False),
     )
@@ -197,19 +195,16 @@ def parse_sending(provider: Mapping[str, str], link: Mapping[str, str]) -> Sendi
         InvalidRequest: naming the key that is wrong.
     """
     config = _merged(provider, link)
-    delivery = config.get("delivery", "core")
-    if delivery not in ("core", "jetstream"):
-        raise errors.InvalidRequest(f"delivery is {delivery[:40]!r}; want core or jetstream")
     return SendingSettings(
         connection=_connection(config),
         allowed=_patterns(config, "publish"),
         is_answering=boolean(config, "replies", default=True),
-        is_stored=delivery == "jetstream",
+        is_stored=choice(config, "delivery", ("core", "jetstream")) == "jetstream",
     )
 
 
 def _merged(provider: Mapping[str, str], link: Mapping[str, str]) -> dict[str, str]:
-    defaults, own = _folded(provider), _folded(link)
+    defaults, own = folded(provider), folded(link)
     if SERVER_KEYS & own.keys():
         # Credentials of one server are not to be shown to another.
         defaults = {key: value for key, value in defaults.items() if key not in CONNECTION_KEYS}
@@ -305,7 +300,3 @@ def _list(config: Mapping[str, str], key: str) -> tuple[str, ...]:
     if len(parts) > SUBSCRIPTIONS_MAX:
         raise errors.InvalidRequest(f"{key} has {len(parts)} parts, over {SUBSCRIPTIONS_MAX}")
     return parts
-
-
-def _folded(config: Mapping[str, str]) -> dict[str, str]:
-    return configuration.folded({key: value.strip() for key, value in config.items()})

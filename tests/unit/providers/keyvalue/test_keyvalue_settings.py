@@ -165,14 +165,14 @@ def test_keys_that_mean_nothing_are_found_whatever_their_case() -> None:
 
 
 def test_bounds_have_defaults_and_can_be_set() -> None:
-    assert settings.parse_bounds({}) == Bounds()
-    assert settings.parse_bounds({"ITEMS_MAX": "5"}) == Bounds(items_max=5)
+    assert configuration.bounds(Bounds, {}, CEILINGS) == Bounds()
+    assert configuration.bounds(Bounds, {"ITEMS_MAX": "5"}, CEILINGS) == Bounds(items_max=5)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1000001"])
 def test_a_bound_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="items_max is"):
-        settings.parse_bounds({"items_max": text})
+        configuration.bounds(Bounds, {"items_max": text}, CEILINGS)
 
 
 def test_the_page_names_every_key_and_the_default_of_every_bound() -> None:
