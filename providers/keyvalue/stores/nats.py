@@ -23,9 +23,10 @@ from lattice.aio import retry
 from lattice.bus import Bucket, Bus
 from lattice.wire import codec
 from providers.keyvalue import bounds as sizes
-from providers.keyvalue.bounds import I32, Bounds
+from providers.keyvalue.bounds import Bounds
 from providers.keyvalue.settings import NatsSettings
 from providers.keyvalue.stores import Page, Versioned, values
+from providers.keyvalue.stores.computing import Computing
 from providers.keyvalue.stores.values import Value
 
 MARKER = b"\xc1"
@@ -67,7 +68,7 @@ class _Found:
         return self.held.value if self.held else None
 
 
-class NatsStore:
+class NatsStore(Computing):
     """Opens its bucket when first used, making it if it is not there."""
 
     def __init__(
@@ -177,49 +178,13 @@ class NatsStore:
             done += await asyncio.gather(*map(work, keys[at : at + REQUESTS_AT_ONCE]))
         return done
 
-    async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
-        return await self._change(key, lambda value: values.increment(key, value, amount, within))
-
-    async def list_add(self, name: str, item: str) -> int:
-        bounds = self._bounds
-        return await self._change(name, lambda value: values.list_add(name, value, item, bounds))
-
-    async def list_clear(self, name: str) -> bool:
-        return await self._change(name, lambda value: values.list_clear(name, value))
-
-    async def list_del(self, name: str, item: str) -> bool:
-        return await self._change(name, lambda value: values.list_del(name, value, item))
-
-    async def list_range(self, name: str, start: int, stop: int) -> list[str]:
-        value = (await self._read(name)).value
-        return values.list_range(name, value, start, stop, self._bounds)
-
-    async def set_add(self, name: str, item: str) -> int:
-        bounds = self._bounds
-        return await self._change(name, lambda value: values.set_add(name, value, item, bounds))
-
-    async def set_clear(self, name: str) -> bool:
-        return await self._change(name, lambda value: values.set_clear(name, value))
-
-    async def set_del(self, name: str, item: str) -> int:
-        return await self._change(name, lambda value: values.set_del(name, value, item))
-
-    async def set_union(self, names: Sequence[str]) -> frozenset[str]:
-        return values.union(await self._sets(names), self._bounds)
-
-    async def set_intersection(self, names: Sequence[str]) -> frozenset[str]:
-        return values.intersection(await self._sets(names), self._bounds)
-
-    async def _sets(self, names: Sequence[str]) -> list[frozenset[str]]:
-        return [values.members(name, (await self._read(name)).value) for name in names]
+    async def _values(self, keys: Sequence[str]) -> list[Value | None]:
+        return [(await self._read(key)).value for key in keys]
 
     async def _change(
         self, key: str, change: Callable[[Value | None], tuple[Value | None, R]]
     ) -> R:
-        """Replace a value by what ``change`` makes of it, and return what it says of that.
-
-        An empty list or set, and None, delete the key. An expiry stays.
-
+        """
         Raises:
             Conflict: others kept winning; nothing was changed.
         """

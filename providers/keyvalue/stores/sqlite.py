@@ -27,9 +27,10 @@ from typing import Any, Literal, TypeVar
 
 from lattice import errors, limits
 from providers.keyvalue import bounds as sizes
-from providers.keyvalue.bounds import I32, Bounds
+from providers.keyvalue.bounds import Bounds
 from providers.keyvalue.settings import SqliteSettings
 from providers.keyvalue.stores import Page, Versioned, values
+from providers.keyvalue.stores.computing import Computing
 from providers.keyvalue.stores.values import Value
 
 BUSY_TIMEOUT_S = 1.0
@@ -92,7 +93,7 @@ class _Job:
     outcome: asyncio.Future[Any]
 
 
-class SqliteStore:
+class SqliteStore(Computing):
     """Opens its file when first used, making it if it is not there."""
 
     def __init__(
@@ -144,9 +145,6 @@ class SqliteStore:
             lambda table: table.write(key, value, expires_at_s), size_bytes=len(value)
         )
 
-    async def increment(self, key: str, amount: int, *, within: range = I32) -> int:
-        return await self._change(key, lambda value: values.increment(key, value, amount, within))
-
     async def current(self, key: str) -> Versioned:
         return await self._read(lambda table: self._versioned(key, table.read(key)))
 
@@ -194,52 +192,17 @@ class SqliteStore:
 
         await self._write(work)
 
-    async def list_add(self, name: str, item: str) -> int:
-        bounds = self._bounds
-        return await self._change(name, lambda value: values.list_add(name, value, item, bounds))
+    async def _values(self, keys: Sequence[str]) -> list[Value | None]:
+        return await self._read(lambda table: [table.value(key) for key in keys])
 
-    async def list_clear(self, name: str) -> bool:
-        return await self._change(name, lambda value: values.list_clear(name, value))
-
-    async def list_del(self, name: str, item: str) -> bool:
-        return await self._change(name, lambda value: values.list_del(name, value, item))
-
-    async def list_range(self, name: str, start: int, stop: int) -> list[str]:
-        value = await self._read(lambda table: table.value(name))
-        return values.list_range(name, value, start, stop, self._bounds)
-
-    async def set_add(self, name: str, item: str) -> int:
-        bounds = self._bounds
-        return await self._change(name, lambda value: values.set_add(name, value, item, bounds))
-
-    async def set_clear(self, name: str) -> bool:
-        return await self._change(name, lambda value: values.set_clear(name, value))
-
-    async def set_del(self, name: str, item: str) -> int:
-        return await self._change(name, lambda value: values.set_del(name, value, item))
-
-    async def set_union(self, names: Sequence[str]) -> frozenset[str]:
-        return values.union(await self._sets(names), self._bounds)
-
-    async def set_intersection(self, names: Sequence[str]) -> frozenset[str]:
-        return values.intersection(await self._sets(names), self._bounds)
-
-    async def _sets(self, names: Sequence[str]) -> list[frozenset[str]]:
-        return await self._read(
-            lambda table: [values.members(name, table.value(name)) for name in names]
-        )
-
-    async def _change(self, key: str, change: Callable[[Value | None], tuple[Value, R]]) -> R:
-        """Replace a value by what ``change`` makes of it, and return what it says of that.
-
-        An empty list or set deletes the key. An expiry stays.
-        """
-
+    async def _change(
+        self, key: str, change: Callable[[Value | None], tuple[Value | None, R]]
+    ) -> R:
         def work(table: "_Table") -> R:
             found = table.read(key)
             before = found.value if found else None
             value, answer = change(before)
-            if not value and not isinstance(value, bytes):
+            if value is None or (not value and not isinstance(value, bytes)):
                 table.delete(key)
             elif value != before or isinstance(value, bytes):
                 table.write(key, value, found.expires_at_s if found else None)
