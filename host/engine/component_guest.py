@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -55,6 +56,26 @@ class HostFunction(NamedTuple):
 
 
 Body = Callable[..., Any]
+
+
+def call_named(
+    host: HostCalls,
+    link_name: str,
+    interface: str,
+    operation: str,
+    payload: bytes,
+    *,
+    otherwise: str,
+) -> bytes | Awaitable[bytes]:
+    """Call along the link that a resource is named after; where there is none, along another.
+
+    Raises:
+        LatticeError: as ``HostCalls.call``.
+    """
+    if link_name:
+        with suppress(errors.NoLink):
+            return host.call(link_name, interface, operation, payload)
+    return host.call(otherwise, interface, operation, payload)
 
 
 class Table:
@@ -165,9 +186,11 @@ class ComponentGuest(Guest):
         """Bytes that the instance has at least: the C API does not tell what it has now."""
         return self.memory_bytes_min
 
-    def link_name(self, interface: str) -> str:
-        """The name of the link by which it reaches an interface; empty for the default one."""
-        return self.link_names.get(interface, "")
+    def link_name(self, *interfaces: str) -> str:
+        """The link that it has chosen for the first of some interfaces for which it has chosen
+        one; empty for the default one.
+        """
+        return next(filter(None, map(self.link_names.get, interfaces)), "")
 
     def own(self, kind: str, resource: Any) -> wit.Own:
         """Hand a resource to the guest.

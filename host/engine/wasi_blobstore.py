@@ -166,7 +166,7 @@ class Container(Lasting):
 
 
 def _link_name(guest: ComponentGuest) -> str:
-    return guest.link_name(BLOBSTORE) or guest.link_name(CONTAINER)
+    return guest.link_name(BLOBSTORE, CONTAINER)
 
 
 def _opening(guest: ComponentGuest, operation: str, name: str) -> Later:

@@ -9,12 +9,11 @@ function, and their answer is its result. Kept here is only what the provider do
 a ``cas``, and the first draft's cursors, which are numbers.
 """
 
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from host.engine import wit
-from host.engine.component_guest import ComponentGuest, Lasting, Later, Table
+from host.engine.component_guest import ComponentGuest, Lasting, Later, Table, call_named
 from host.engine.guest import HostCalls
 from host.engine.wasip2 import err, get, ok
 from lattice import errors, limits, names
@@ -124,11 +123,8 @@ def execute(
         if size > limit:
             raise errors.PayloadTooLarge("the arguments", size, limit)
         interface = f"wasi:keyvalue/{operation.partition('.')[0]}"
-        chosen = guest.link_name(interface) or guest.link_name(STORE)
-        if bucket.link_name:
-            with contextlib.suppress(errors.NoLink):
-                return host.call(bucket.link_name, interface, operation, payload)
-        return host.call(chosen, interface, operation, payload)
+        chosen = guest.link_name(interface, STORE)
+        return call_named(host, bucket.link_name, interface, operation, payload, otherwise=chosen)
 
     def end(answer: bytes) -> Any:
         try:

@@ -5,13 +5,12 @@ Its ``incoming-handler`` is called as 0.2's ``handler``, and what it sends goes 
 these messages carries no content type and no metadata, so what a guest sets of them stays with it.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from host.engine import wit
 from host.engine.component import Entry
-from host.engine.component_guest import ComponentGuest, Later, Table
+from host.engine.component_guest import ComponentGuest, Later, Table, call_named
 from host.engine.guest import GuestFault, HostCalls
 from host.engine.wasip2 import err, get, ok
 from lattice import errors, limits
@@ -184,14 +183,12 @@ def _send(
     client: Client | None = None,
     finish: Callable[[Any], Any] = ok,
 ) -> Later:
-    chosen = guest.link_name(interface) or guest.link_name("wasmcloud:messaging/consumer")
+    named = client.link_name if client else ""
+    chosen = guest.link_name(interface, "wasmcloud:messaging/consumer")
 
     def begin(host: HostCalls) -> Any:
         payload = codec.pack(arguments)
-        if client is not None and client.link_name:
-            with contextlib.suppress(errors.NoLink):
-                return host.call(client.link_name, PACKAGE, operation, payload)
-        return host.call(chosen, PACKAGE, operation, payload)
+        return call_named(host, named, PACKAGE, operation, payload, otherwise=chosen)
 
     def end(answer: bytes) -> Any:
         try:

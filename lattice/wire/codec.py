@@ -1,5 +1,6 @@
 """msgpack with bounds; the only place that imports it."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -40,3 +41,19 @@ def unpack_payload(data: bytes) -> Any:
     if data and data[0] == NEWER_PREFIX:
         data = data[1:]
     return unpack(data)
+
+
+def as_bytes(value: Any) -> bytes | None:
+    """The bytes of a contract's field, in any of the ways that guests write them; else None.
+
+    Serializers of Rust write a plain ``Vec<u8>`` as a list of numbers, and wasmCloud took that.
+    """
+    match value:
+        case bytes():
+            return value
+        case str():
+            return value.encode()
+        case list():
+            with suppress(TypeError, ValueError):
+                return bytes(value)
+    return None

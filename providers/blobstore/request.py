@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lattice import errors
+from lattice.wire import codec
 
 U32_MAX = 2**32 - 1
 U64_MAX = 2**64 - 1
@@ -32,14 +33,8 @@ class Request:
         return value
 
     def data(self, field: str) -> bytes:
-        value = self._fields.get(field)
-        if isinstance(value, list):
-            # Serializers of Rust write a plain Vec<u8> so.
-            try:
-                value = bytes(value)
-            except (TypeError, ValueError):
-                value = None
-        if not isinstance(value, bytes):
+        value = codec.as_bytes(self._fields.get(field))
+        if value is None:
             raise self.wrong(field, "bytes")
         return value
 

@@ -35,13 +35,16 @@ def decode_request(payload: bytes) -> Request:
     method = message.get("method") or "GET"
     if not isinstance(method, str):
         raise _wrong("method", "a string")
+    body = codec.as_bytes(b"" if (given := message.get("body")) is None else given)
+    if body is None:
+        raise _wrong("body", "bytes")
     target, path = targets.parse_url(url)
     return Request(
         target=target,
         method=method,
         path=path,
         headers=_headers(message.get("headers")),
-        body=_bytes(message.get("body")),
+        body=body,
     )
 
 
@@ -67,23 +70,6 @@ def _headers(value: Any) -> Headers:
             except UnicodeEncodeError:
                 raise _wrong(f"header {name[:100]}", "of characters up to U+00FF") from None
     return headers
-
-
-def _bytes(body: Any) -> bytes:
-    match body:
-        case None:
-            return b""
-        case bytes():
-            return body
-        case str():
-            return body.encode()
-        case list():
-            # Serializers of Rust write a plain Vec<u8> so; wasmCloud's decoder took it.
-            try:
-                return bytes(body)
-            except (TypeError, ValueError):
-                pass
-    raise _wrong("body", "bytes")
 
 
 def _wrong(field: str, want: str) -> errors.InvalidRequest:

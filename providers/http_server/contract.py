@@ -98,8 +98,10 @@ def decode_response(payload: bytes) -> Response:
     status = message.get("statusCode", 200)
     if type(status) is not int or not STATUS_MIN <= status <= STATUS_MAX:
         raise malformed(f"statusCode {str(status)[:40]} is not {STATUS_MIN} to {STATUS_MAX}")
-    body = message.get("body", b"")
-    response = Response(status, [], body if type(body) is bytes else _bytes(body))
+    body = codec.as_bytes(b"" if (given := message.get("body")) is None else given)
+    if body is None:
+        raise malformed("body is not bytes")
+    response = Response(status, [], body)
     if (header := message.get("header")) is not None:
         _take_headers(response, header)
     return response
@@ -152,21 +154,6 @@ def _wire_name(name: str) -> bytes | None:
     if len(name) > NAME_CHARS_MAX or not _NAME.fullmatch(name):
         return None
     return name.lower().encode("latin-1")
-
-
-def _bytes(body: Any) -> bytes:
-    match body:
-        case None:
-            return b""
-        case str():
-            return body.encode()
-        case list():
-            # Serializers of Rust write a plain Vec<u8> so; wasmCloud's decoder took it.
-            try:
-                return bytes(body)
-            except (TypeError, ValueError):
-                pass
-    raise malformed("body is not bytes")
 
 
 def malformed(text: str) -> errors.ActorError:

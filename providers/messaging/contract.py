@@ -162,24 +162,11 @@ def _message(operation: str, content: Any, reply_name: str | None) -> Message:
     reply_to = content.get(reply_name)
     if not isinstance(reply_to, str | None):
         raise errors.InvalidRequest(f"{operation}: {reply_name} must be a string")
-    body = _body(operation, content.get("body"))
+    body = codec.as_bytes(content.get("body"))
+    if body is None:
+        raise errors.InvalidRequest(f"{operation}: body must be bytes")
     # Guests of 0.x that know no absence send an empty text.
     return Message(subject=subject, body=body, reply_to=reply_to or None)
-
-
-def _body(operation: str, body: Any) -> bytes:
-    match body:
-        case bytes():
-            return body
-        case str():
-            return body.encode()
-        case list():
-            # Serializers of Rust write a plain Vec<u8> so.
-            try:
-                return bytes(body)
-            except (TypeError, ValueError):
-                pass
-    raise errors.InvalidRequest(f"{operation}: body must be bytes")
 
 
 def _timeout_s(operation: str, timeout_ms: Any) -> float:

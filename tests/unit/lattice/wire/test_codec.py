@@ -97,3 +97,10 @@ def test_a_failed_encoding_leaves_nothing_for_the_next() -> None:
 def test_bytes_and_text_stay_apart() -> None:
     assert codec.pack(b"a") == msgpack.packb(b"a", use_bin_type=True) == b"\xc4\x01a"
     assert codec.pack("a") == b"\xa1a"
+
+
+def test_bytes_are_taken_in_every_way_that_guests_write_them() -> None:
+    for value in (b"hi", "hi", [104, 105]):
+        assert codec.as_bytes(value) == b"hi"
+    for wrong in (None, 7, 1.5, {"a": 1}, [256], [-1], ["a"], True):
+        assert codec.as_bytes(wrong) is None
