@@ -228,9 +228,15 @@ class Cancelled(OutcomeUnknown):
 
 
 class Unavailable(OutcomeUnknown):
-    """NATS, or the target's process, went away in the middle of it."""
+    """NATS, the target's process or what stands behind it is away, or went away meanwhile."""
 
     code = "unavailable"
+    remedy = "see that it runs, and that whoever needs it can reach it"
+
+
+class NatsAway(Unavailable):
+    """NATS itself, seen from this very process: from any other one NATS brings the news."""
+
     remedy = "see that NATS runs, and that --nats or LATTICE_NATS_URL names it"
 
 

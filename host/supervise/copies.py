@@ -148,7 +148,7 @@ class ProcessCopy:
     async def wait_ended(self) -> str:
         assert self._process is not None
         status = await self._process.wait()
-        return f"its process ended with status {status}"
+        return f"its process {processes.ending(status)}"
 
     def last_facts(self) -> dict[str, Any]:
         assert self._process is not None
@@ -201,9 +201,9 @@ class ProcessCopy:
             raise _silent() from None
         raise self._ended(process.returncode, "while starting")
 
-    def _ended(self, status: int | None, when: str) -> errors.ProviderError:
+    def _ended(self, status: int, when: str) -> errors.ProviderError:
         words = self._words.text.splitlines()[-1:] if self._words is not None else []
-        return errors.ProviderError(": ".join((f"it ended with status {status} {when}", *words)))
+        return errors.ProviderError(": ".join((f"it {processes.ending(status)} {when}", *words)))
 
     def _health_hosts(self, data: HostData) -> tuple[str | None, ...]:
         """Whom to ask how the copy is.

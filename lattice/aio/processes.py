@@ -90,6 +90,16 @@ async def end(process: asyncio.subprocess.Process, *, grace_s: float) -> int:
     return await process.wait()
 
 
+def ending(status: int) -> str:
+    """How a process ended, in words, from its exit status."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"was killed (signal {-status})"
+
+
 class LastWords:
     """A pipe for what a child says, of which the end is kept; all of it is passed on.
 

@@ -355,7 +355,7 @@ class Bus:
         except nats.errors.MaxPayloadError:
             raise errors.PayloadTooLarge("message", len(payload), self.max_payload) from None
         except nats.errors.ConnectionReconnectingError:
-            raise errors.Unavailable("not connected to NATS") from None
+            raise errors.NatsAway("not connected to NATS") from None
         except (nats.errors.Error, OSError) as error:
             raise _unavailable(error) from error
 
@@ -525,7 +525,7 @@ class Bus:
         """
         # Without the tasks that read and write the client's own would return at once.
         if not (self._client.is_connected and self._client.is_working):
-            raise errors.Unavailable("not connected to NATS")
+            raise errors.NatsAway("not connected to NATS")
         try:
             async with asyncio.timeout(timeout_s):
                 await self._client.flush()
@@ -830,7 +830,7 @@ class Bus:
     def _fail_pending(self, text: str) -> None:
         for answer, _ in self._pending.values():
             if not answer.done():
-                answer.set_exception(errors.Unavailable(text))
+                answer.set_exception(errors.NatsAway(text))
 
 
 async def _connect_once(settings: NatsSettings, options: dict[str, Any]) -> StrictClient:
@@ -914,15 +914,15 @@ def _common_login(servers: Iterable[str]) -> tuple[str, str] | None:
             return None
 
 
-def _unavailable(error: Exception) -> errors.Unavailable:
-    return errors.Unavailable(f"NATS: {str(error) or type(error).__name__}")
+def _unavailable(error: Exception) -> errors.NatsAway:
+    return errors.NatsAway(f"NATS: {str(error) or type(error).__name__}")
 
 
 def _cannot_connect(settings: NatsSettings, error: Exception) -> errors.LatticeError:
     where = ", ".join(without_credentials(server) for server in settings.servers)
     if isinstance(error, nats.errors.AuthorizationError) or "uthorization" in str(error):
         return errors.Denied(f"NATS at {where} refused the credentials")
-    return errors.Unavailable(
+    return errors.NatsAway(
         f"no NATS server answers at {where} ({str(error) or type(error).__name__});"
         " start one with: lattice up, or name yours with --nats"
     )

@@ -22,14 +22,14 @@ def translated(what: str) -> Iterator[None]:
     except nats.js.errors.KeyWrongLastSequenceError as error:
         raise errors.Conflict(f"{what}: somebody else wrote it first") from error
     except (nats.js.errors.ServiceUnavailableError, nats.errors.NoRespondersError) as error:
-        raise errors.Unavailable(
+        raise errors.NatsAway(
             f"{what}: JetStream does not answer; start nats-server with --jetstream"
         ) from error
     except nats.js.errors.APIError as error:
         # Those that nats-py raises by itself have no description.
         reason = getattr(error, "description", None) or str(error)
-        raise errors.Unavailable(f"{what}: JetStream refused: {reason}") from error
+        raise errors.NatsAway(f"{what}: JetStream refused: {reason}") from error
     except (nats.errors.TimeoutError, TimeoutError) as error:
-        raise errors.Unavailable(f"{what}: JetStream did not answer in time") from error
+        raise errors.NatsAway(f"{what}: JetStream did not answer in time") from error
     except (nats.errors.Error, OSError) as error:
-        raise errors.Unavailable(f"{what}: {str(error) or type(error).__name__}") from error
+        raise errors.NatsAway(f"{what}: {str(error) or type(error).__name__}") from error

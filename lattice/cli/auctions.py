@@ -6,6 +6,7 @@ from lattice import errors
 from lattice.cli import hosts
 from lattice.cli.connection import Connection
 from lattice.cli.hosts import Found
+from lattice.control.client import NoHosts
 from lattice.wire.control import ComponentBid, Host, ProviderBid
 
 Auction = Callable[[str, str, dict[str, str]], Awaitable[ComponentBid | ProviderBid | None]]
@@ -46,7 +47,7 @@ def no_bid(
     """Why nobody bid, as far as it can be known from here."""
     everyone = list(everyone)
     if not everyone:
-        return errors.Unavailable(hosts.nobody(lattice))
+        return NoHosts(hosts.nobody(lattice))
     fitting = [host for host in everyone if constraints.items() <= host.labels.items()]
     if not fitting:
         wanted = ", ".join(f"{key}={value}" for key, value in constraints.items())

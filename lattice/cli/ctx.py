@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import RenderableType
 
 from lattice import errors, limits, names
+from lattice.aio import processes
 from lattice.cli import contexts, output
 from lattice.cli.contexts import Context
 from lattice.cli.options import DEFAULT_SERVERS, Options, command
@@ -258,7 +259,7 @@ def _open(editor: str | None, file: Path) -> None:
     except OSError as error:
         raise errors.InvalidRequest(f"can't run {words[0]}: {error.strerror}") from error
     if status:
-        raise errors.InvalidRequest(f"{words[0]} ended with status {status}")
+        raise errors.InvalidRequest(f"{words[0]} {processes.ending(status)}")
 
 
 def _fields(context: Context) -> dict[str, Any]:

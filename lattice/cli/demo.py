@@ -182,7 +182,7 @@ class Stage:
         status, text = await self._run(*local.module_command("lattice.cli", *arguments))
         self._show(text)
         if status != 0:
-            raise Failed(f"lattice {arguments[0]} ended {local.manner(status)}")
+            raise Failed(f"lattice {arguments[0]} {processes.ending(status)}")
         return text
 
     async def curl(self, address: str, *, with_status: bool = False) -> Answer:
@@ -448,7 +448,7 @@ def check_ends(hosts: list[LocalHost]) -> None:
     """
     for host in hosts:
         if (status := host.process.returncode) != 0:
-            how = "still runs" if status is None else f"ended {local.manner(status)}"
+            how = "still runs" if status is None else processes.ending(status)
             raise Failed(f"asked to end, host {host.name} {how}")
 
 

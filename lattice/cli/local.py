@@ -152,7 +152,7 @@ class Interruption:
         self._fail("nats-server", await server.wait_stopped())
 
     def _fail(self, what: str, status: int) -> None:
-        self.fail(Failed(f"{what} ended by itself, {manner(status)}"))
+        self.fail(Failed(f"{what} {processes.ending(status)}, and nobody had asked it to end"))
 
 
 @contextmanager
@@ -256,15 +256,6 @@ def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-def manner(status: int) -> str:
-    """How a process ended, from its exit status."""
-    if status >= 0:
-        return f"with status {status}"
-    with suppress(ValueError):
-        return f"killed by {signal.Signals(-status).name}"
-    return f"killed by signal {-status}"
 
 
 @contextmanager
@@ -385,7 +376,7 @@ def _check_alive(hosts: Sequence[LocalHost]) -> None:
         if (status := host.process.returncode) is not None:
             words = host.last_words()
             raise Failed(
-                f"host {host.name} ended before it was ready, {manner(status)}"
+                f"host {host.name} {processes.ending(status)} before it was ready"
                 + (f":\n{words}" if words else "")
             )
 

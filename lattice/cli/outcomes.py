@@ -15,12 +15,6 @@ class NoNews(errors.DeadlineExceeded):
     remedy = "it may still come: look with lattice get inventory, or wait longer"
 
 
-class AwayFromHost(errors.Unavailable):
-    """Something that a host needed was away: a registry, the lattice's store."""
-
-    remedy = "see that the host can reach it, and try again"
-
-
 async def wait(
     stream: EventStream,
     *,
@@ -58,9 +52,6 @@ def failure(event: Event) -> errors.LatticeError:
     """The error that an event of failure stands for; wasmCloud 1.x's events have no code."""
     text, code = event.data.get("error"), event.data.get("code")
     cls = errors.BY_CODE.get(code) if isinstance(code, str) else None
-    if cls is errors.Unavailable:
-        # Its remedy is about the way from here to NATS, on which the event came.
-        cls = AwayFromHost
     fallback = errors.ProviderError if event.name.startswith("provider") else errors.ActorError
     return (cls or fallback).from_parts(
         text if isinstance(text, str) and text else f"{event.name}, without a reason",

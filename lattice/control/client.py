@@ -49,6 +49,12 @@ class Event:
     data: dict[str, Any]
 
 
+class NoHosts(errors.Unavailable):
+    """No host at all is there to ask."""
+
+    remedy = "where there are hosts, see that --lattice and --nats name theirs"
+
+
 class ControlClient:
     """Asks the hosts of one lattice. Every method may raise ``Unavailable`` when NATS is away."""
 
@@ -284,7 +290,7 @@ class ControlClient:
         try:
             return await self._bus.request(subject, _encode(body), deadline=self._deadline())
         except errors.NotRunning:
-            raise errors.Unavailable(
+            raise NoHosts(
                 f"no host answers on lattice {self._lattice!r}; start one with: lattice host"
             ) from None
 

@@ -421,7 +421,7 @@ async def test_the_end_of_its_own_host_is_its_end_and_says_so(tmp_path: Path) ->
     assert process.returncode == 1
     assert process.stdout is not None
     last = json.loads((await process.stdout.read()).splitlines()[-1])
-    assert "host dev-hello ended by itself, killed by SIGKILL" in last["error"]
+    assert "host dev-hello was killed (SIGKILL)" in last["error"]
     assert not [child for child in family if not has_ended(child)]
 
 

@@ -365,7 +365,7 @@ async def test_files_are_not_run_where_that_is_not_allowed(
     [
         ("exit 3", "ended with status 3"),
         ("read line; exit 5", "ended with status 5"),
-        ("kill -9 $$", "ended with status -9"),
+        ("kill -9 $$", "was killed (SIGKILL)"),
         ("cat >/dev/null; sleep 60", "did not start within"),
         ("trap '' TERM; while :; do sleep 0.1; done", "did not start within"),
     ],
@@ -444,7 +444,7 @@ async def test_a_crash_is_told_and_repaired_and_links_are_known_again(
     assert crash.data == {
         "host_id": alpha.id,
         "provider_id": "bird",
-        "reason": "its process ended with status -9",
+        "reason": "its process was killed (SIGKILL)",
         "exit_status": -9,
         "stderr": crash.data["stderr"],
     }

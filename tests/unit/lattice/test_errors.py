@@ -115,3 +115,10 @@ def test_figures_are_in_the_text_and_in_the_detail() -> None:
 
     assert str(error) == "payload is 11 bytes, over the limit of 10"
     assert error.detail == {"size": 11, "limit": 10}
+
+
+def test_nats_is_only_blamed_by_who_can_not_reach_it() -> None:
+    told = errors.from_wire(errors.NatsAway("redis at 127.0.0.1 does not answer").to_wire())
+    assert type(told) is errors.Unavailable
+    assert "NATS" not in told.remedy
+    assert "LATTICE_NATS_URL" in errors.NatsAway("not connected to NATS").remedy

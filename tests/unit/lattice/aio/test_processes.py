@@ -162,3 +162,15 @@ async def test_a_program_that_is_still_being_written_is_waited_for(tmp_path: Pat
     process = await processes.spawn(program)
 
     assert await process.wait() == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "ended with status 0"),
+        (-signal.SIGKILL, "was killed (SIGKILL)"),
+        (-999, "was killed (signal 999)"),
+    ],
+)
+def test_the_end_of_a_process_is_put_in_words(status: int, words: str) -> None:
+    assert processes.ending(status) == words

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import socket
 from pathlib import Path
 
@@ -41,14 +40,6 @@ def test_a_data_directory_that_can_not_be_made_is_a_typed_error(tmp_path: Path) 
 
     with pytest.raises(errors.Denied, match="file"), local.locked(tmp_path / "file"):
         pytest.fail("a file was taken for a directory")
-
-
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [(0, "with status 0"), (-signal.SIGKILL, "killed by SIGKILL"), (-999, "killed by signal 999")],
-)
-def test_the_end_of_a_process_is_put_in_words(status: int, words: str) -> None:
-    assert local.manner(status) == words
 
 
 def test_a_child_finds_our_packages_wherever_it_is_started() -> None:
@@ -102,7 +93,7 @@ async def test_a_host_that_ends_by_itself_is_named() -> None:
     hosts = [await _host("alpha", program="false")]
     lattice = LocalLattice(servers=(), lattice="default", hosts=hosts)
 
-    with local.interruption() as end, pytest.raises(Failed, match="host alpha ended by itself"):
+    with local.interruption() as end, pytest.raises(Failed, match="host alpha ended with status"):
         await end.wait(lattice)
 
 
