@@ -375,12 +375,16 @@ async def scale_and_wait(
     connection: Connection, request: ScaleComponent, *, skip_wait: bool, wait_timeout_ms: int
 ) -> None:
     """Ask a host to run a component so many times at once, and wait until it does."""
-    wanted = request.count > 0
 
     async def look() -> bool:
         inventory = await connection.control.inventory(request.host_id)
-        running = any(c.id == request.component_id for c in inventory.components)
-        return running == wanted
+        running = {
+            (each.image_ref, each.max_instances)
+            for each in inventory.components
+            if each.id == request.component_id
+        }
+        wanted = (request.component_ref, request.count)
+        return wanted in running if request.count else not running
 
     async with connection.control.events(SCALED, FAILED) as stream:
         if remark := await connection.control.scale_component(request):

@@ -1,10 +1,12 @@
 """Events that tell how a request came out."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from lattice import errors
 from lattice.cli import auctions, outcomes
-from lattice.control.client import Event
+from lattice.control.client import Event, EventStream
 from lattice.wire.control import Host
 
 
@@ -69,3 +71,46 @@ def test_no_bid_in_spite_of_fitting_labels_names_the_hosts() -> None:
     assert isinstance(error, errors.NotFound)
     assert "alpha" in error.text
     assert "beta" not in error.text
+
+
+async def wait(looks: list[bool | errors.LatticeError], *, timeout_ms: int = 60_000) -> None:
+    """Wait for news that never come; each look at the host finds what is next."""
+    found: Iterator[bool | errors.LatticeError] = iter(looks)
+
+    async def look() -> bool:
+        match next(found):
+            case bool(answer):
+                return answer
+            case errors.LatticeError() as error:
+                raise error
+
+    await outcomes.wait(
+        EventStream(),
+        done="component_scaled",
+        failed="component_scale_failed",
+        concerns={},
+        timeout_ms=timeout_ms,
+        look=look,
+        what="component a",
+    )
+
+
+@pytest.fixture
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "LOOK_S", 0.001)
+
+
+@pytest.mark.usefixtures("looks_at_once")
+async def test_a_host_that_is_busy_is_waited_for_until_it_has_done_it() -> None:
+    await wait([False, errors.DeadlineExceeded("no answer in time"), False, True])
+
+
+@pytest.mark.usefixtures("looks_at_once")
+async def test_a_host_that_is_gone_is_not_waited_for() -> None:
+    with pytest.raises(errors.NotFound, match="no host"):
+        await wait([False, errors.NotFound("no host N1 answers")])
+
+
+async def test_a_host_that_does_not_even_answer_when_the_time_is_up_brings_no_news() -> None:
+    with pytest.raises(outcomes.NoNews, match="no news of component a within 1 ms"):
+        await wait([errors.DeadlineExceeded("no answer in time")], timeout_ms=1)
