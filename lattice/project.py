@@ -209,12 +209,13 @@ class Project:
             found.update(
                 path
                 for path in self.folder.glob(pattern)
-                if path.is_file() and not self._is_made(path)
+                if path.is_file() and not self.is_made(path)
             )
         found.discard(self.output)
         return sorted(found)
 
-    def _is_made(self, path: Path) -> bool:
+    def is_made(self, path: Path) -> bool:
+        """Whether a file of the folder is below one of those that tools fill."""
         above = path.relative_to(self.folder).parts[:-1]
         return any(part in MADE or part.startswith(".") for part in above)
 

@@ -29,6 +29,9 @@ FILES_MAX = 20_000
 SOURCE_BYTES_MAX = 512 * limits.MIB
 """All of them together: they are read to see whether they changed."""
 
+LINKS_TOLD_MAX = 3
+"""Symbolic links that a failed build names; the first will do."""
+
 MEMORY = Path(".lattice", "built.json")
 
 _ANSWERED = {
@@ -129,11 +132,35 @@ async def _run(step: Step, project: Project, toolbox: Toolbox) -> str:
     )
     if outcome.status != 0:
         raise BuildFailed(
-            f"{step.says} failed with status {outcome.status}:\n{outcome.output}".rstrip(":\n")
+            f"{step.says} failed with status {outcome.status}{_led_out(project)}"
+            f":\n{outcome.output}".rstrip(":\n")
         )
     if step.product is not None and step.product.exists():
         shutil.copyfile(step.product, project.output)
     return outcome.output
+
+
+def _led_out(project: Project) -> str:
+    """A hint at links that lead out of the project's folder, if it has any.
+
+    Tools that are WebAssembly themselves, as those for Python and JavaScript are, see the folder
+    alone, and say of what such a link leads to that it is not there.
+    """
+    home = project.folder.resolve()
+    seen = {*project.folder.glob("*"), *project.folder.glob("*/*"), *project.sources()}
+    links = sorted(
+        str(path.relative_to(project.folder))
+        for path in seen
+        if path.is_symlink()
+        and not path.resolve().is_relative_to(home)
+        and not project.is_made(path)
+    )
+    if not links:
+        return ""
+    return (
+        f" (perhaps as {', '.join(links[:LINKS_TOLD_MAX])} links out of the folder, and not every"
+        " tool follows: put there what it links to)"
+    )
 
 
 def _made(project: Project) -> bytes:

@@ -108,6 +108,21 @@ async def test_a_tool_that_fails_is_told_with_its_status_and_what_it_said(
     assert "failed with status 3:\nx.c:1: no such thing" in caught.value.text
 
 
+@pytest.mark.parametrize("linked", ["src/outside.c", "src/shared"])
+async def test_a_failed_build_names_links_that_lead_out_of_the_folder(
+    workshop: Workshop, tmp_path_factory: pytest.TempPathFactory, linked: str
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "outside.c").write_text("1")
+    source = elsewhere if linked == "src/shared" else elsewhere / "outside.c"
+    (workshop.folder / linked).symlink_to(source)
+    (workshop.folder / "src/inside.c").symlink_to("x.c")
+    workshop.write("raise SystemExit(3)")
+
+    with pytest.raises(BuildFailed, match=rf"as {linked} links out of the folder"):
+        await workshop.build()
+
+
 async def test_a_tool_that_made_nothing_is_told(workshop: Workshop) -> None:
     workshop.write("pass")
 
