@@ -7,8 +7,7 @@ artefact copied in from elsewhere and against a corrupt disk, not against this u
 the key can do anything this process can.
 
 The name of an artefact says what it was made from and for: the module's digest, the library's
-version, the machine and every setting that shapes the code. Writing is atomic, so that several
-hosts may share a directory.
+version, the machine and every setting that shapes the code. Several hosts may share a directory.
 """
 
 import contextlib
@@ -16,10 +15,11 @@ import hashlib
 import hmac
 import os
 import secrets
-import tempfile
 from pathlib import Path
 
 import structlog
+
+from host.private_directory import PrivateDirectory
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class Cache:
         Raises:
             CacheUnusableError: it belongs to someone else, or cannot be written.
         """
-        self._directory = directory
+        self._directory = PrivateDirectory(directory, bytes_max=bytes_max, lasting=(KEY_NAME,))
         self._bytes_max = bytes_max
         self._suffix = f"-{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}{SUFFIX}"
         try:
@@ -73,12 +73,11 @@ class Cache:
         if TAG_BYTES + len(artefact) > self._bytes_max:
             return
         try:
-            if not self._directory.exists():
+            if not self._directory.path.exists():
                 # Somebody made room; the artefacts are gone, and the key with them.
                 self._open()
-            _write(path, self._tag(path.name, artefact) + artefact)
-            self._evict()
-        except (OSError, CacheUnusableError) as error:
+            self._directory.write(path.name, self._tag(path.name, artefact) + artefact)
+        except OSError as error:
             log.warning("artefact not cached", path=str(path), reason=str(error))
 
     def remove(self, digest: str) -> None:
@@ -87,12 +86,11 @@ class Cache:
             self._path(digest).unlink()
 
     def _open(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _claim(self._directory)
-        self._key = _key(self._directory / KEY_NAME)
+        self._directory.claim()
+        self._key = _key(self._directory)
 
     def _path(self, digest: str) -> Path:
-        return self._directory / f"{digest}{self._suffix}"
+        return self._directory.path / f"{digest}{self._suffix}"
 
     def _tag(self, name: str, artefact: bytes) -> bytes:
         # The name is part of it: an artefact renamed to stand for another module is a forgery.
@@ -100,37 +98,16 @@ class Cache:
         mac.update(artefact)
         return mac.digest()
 
-    def _evict(self) -> None:
-        found = []
-        for path in self._directory.glob(f"*{SUFFIX}"):
-            with contextlib.suppress(FileNotFoundError):
-                facts = path.stat()
-                found.append((facts.st_mtime_ns, facts.st_size, path))
-        total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if total <= self._bytes_max:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
 
-
-def _claim(directory: Path) -> None:
-    facts = directory.stat()
-    if facts.st_uid != os.geteuid():
-        raise CacheUnusableError(f"{directory} belongs to another user")
-    if facts.st_mode & 0o077:
-        directory.chmod(0o700)
-
-
-def _key(path: Path) -> bytes:
+def _key(directory: PrivateDirectory) -> bytes:
+    path = directory.path / KEY_NAME
     with contextlib.suppress(FileNotFoundError):
         key = path.read_bytes()
         if len(key) == KEY_BYTES and path.stat().st_uid == os.geteuid():
             return key
         # Cut short by a crash: every artefact made with it is compiled again.
         path.unlink()
-    temporary = path.with_name(f".{secrets.token_hex(8)}")
-    _write(temporary, secrets.token_bytes(KEY_BYTES))
+    temporary = directory.write(f".{secrets.token_hex(8)}", secrets.token_bytes(KEY_BYTES))
     try:
         # A link fails where a rename would overwrite: of two hosts that start, one key wins.
         with contextlib.suppress(FileExistsError):
@@ -138,15 +115,3 @@ def _key(path: Path) -> bytes:
     finally:
         temporary.unlink()
     return path.read_bytes()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all, readable by this user alone."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

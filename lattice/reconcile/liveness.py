@@ -68,16 +68,5 @@ def judge(signs: Signs, now: float) -> HostState:
     return "suspect" if now >= signs.suspect_at else "alive"
 
 
-def next_change(signs: Signs, now: float) -> float | None:
-    """When the judgement will be another if nothing more is heard; None for never."""
-    match judge(signs, now):
-        case "alive":
-            return signs.suspect_at
-        case "suspect":
-            return signs.dead_at
-        case "dead":
-            return None
-
-
 assert SUSPECT_AFTER_S < DEAD_AFTER_S
 assert HEARTBEAT_SUSPECT_AFTER_S < HEARTBEAT_DEAD_AFTER_S

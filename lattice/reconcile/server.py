@@ -55,10 +55,6 @@ class AppServer:
         self._in_hand: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
 
-    @property
-    def is_open(self) -> bool:
-        return self._subscription is not None
-
     async def open(self) -> None:
         """Begin to answer. Safe to call twice.
 

@@ -157,3 +157,17 @@ def test_two_hosts_that_share_a_directory_share_the_key(tmp_path: Path) -> None:
     first.put("module", b"code")
     assert second.get("module") == b"code"
     assert not list(tmp_path.glob(".*")), "nothing temporary is left"
+
+
+def test_what_a_killed_host_left_unfinished_goes_and_the_key_stays(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, bytes_max=100, fingerprint="f")
+    abandoned = tmp_path / ".abandoned"
+    abandoned.write_bytes(b"x" * 90)
+    for path in (abandoned, tmp_path / KEY_NAME):
+        os.utime(path, (1_000, 1_000))
+
+    cache.put("digest", b"y" * 60)
+
+    assert not abandoned.exists()
+    assert (tmp_path / KEY_NAME).exists()
+    assert cache.get("digest") == b"y" * 60
