@@ -89,13 +89,9 @@ async def sign(
     issuer: IssuerOption = None,
     subject: Annotated[
         str | None,
-        typer.Option(
-            "--subject",
-            "-s",
-            envvar=["LATTICE_SUBJECT_KEY", "WASH_SUBJECT_KEY"],
-            metavar="KEY",
-            help="The actor's own key: its public key, a file with its seed, or the seed.",
-            show_default="NAME_module.nk, made if need be",
+        keyring.subject_option(
+            "The actor's own key: its public key, a file with its seed, or the seed.",
+            default="NAME_module.nk, made if need be",
         ),
     ] = None,
     directory: DirectoryOption = None,

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated
 
 import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from lattice.cli import completion, hosts, output
+from lattice.cli import hosts, output
 from lattice.cli.connection import connect
 from lattice.cli.hosts import WatchOption
 from lattice.cli.options import Options, command
@@ -23,14 +22,7 @@ def register(get: typer.Typer) -> None:
 
 async def get_diagnostics(
     options: Options,
-    host: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="HOST",
-            help="Id of a host, or its name or part of it; all if absent.",
-            autocompletion=completion.hosts,
-        ),
-    ] = None,
+    host: hosts.OneHostArgument = None,
     *,
     watch: WatchOption = None,
 ) -> Result | None:

@@ -42,6 +42,14 @@ HostArgument = Annotated[
         autocompletion=completion.hosts,
     ),
 ]
+OneHostArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="HOST",
+        help="Id of a host, or its name or part of it; all if absent.",
+        autocompletion=completion.hosts,
+    ),
+]
 
 
 class NoHost(errors.NotFound):
@@ -71,14 +79,7 @@ async def get_hosts(options: Options, *, watch: WatchOption = None) -> Result | 
 
 async def get_inventory(
     options: Options,
-    host: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="HOST",
-            help="Id of a host, or its name or part of it; all if absent.",
-            autocompletion=completion.hosts,
-        ),
-    ] = None,
+    host: OneHostArgument = None,
     *,
     watch: WatchOption = None,
 ) -> Result | None:

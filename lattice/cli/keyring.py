@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,6 +63,18 @@ IssuerOption = Annotated[
 DisableKeygenOption = Annotated[
     bool, typer.Option("--disable-keygen", help="Make no keys; fail where one is missing.")
 ]
+
+
+def subject_option(text: str, *, default: str) -> Any:
+    """The option for the key of who is signed, ``text`` being its help."""
+    return typer.Option(
+        "--subject",
+        "-s",
+        envvar=["LATTICE_SUBJECT_KEY", "WASH_SUBJECT_KEY"],
+        metavar="KEY",
+        help=text,
+        show_default=default,
+    )
 
 
 class NoKey(errors.NotFound):

@@ -34,13 +34,9 @@ ArchOption = Annotated[
 ]
 SubjectOption = Annotated[
     str | None,
-    typer.Option(
-        "--subject",
-        "-s",
-        envvar=["LATTICE_SUBJECT_KEY", "WASH_SUBJECT_KEY"],
-        metavar="KEY",
-        help="The provider's own key: its public key, a file with its seed, or the seed.",
-        show_default="NAME_service.nk, made if need be",
+    keyring.subject_option(
+        "The provider's own key: its public key, a file with its seed, or the seed.",
+        default="NAME_service.nk, made if need be",
     ),
 ]
 
@@ -172,13 +168,9 @@ async def insert(
     issuer: IssuerOption = None,
     subject: Annotated[
         str | None,
-        typer.Option(
-            "--subject",
-            "-s",
-            envvar=["LATTICE_SUBJECT_KEY", "WASH_SUBJECT_KEY"],
-            metavar="KEY",
-            help="The provider's own key, if it is to be another one.",
-            show_default="the one that the archive has",
+        keyring.subject_option(
+            "The provider's own key, if it is to be another one.",
+            default="the one that the archive has",
         ),
     ] = None,
     directory: DirectoryOption = None,
