@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from providers.http_server import listener
 from providers.http_server.problems import STATUS_BY_CODE
 from providers.http_server.provider import HttpServer
 from providers.sdk import Link
+from tests.support.eventually import eventually
 from tests.support.provider_context import FakeContext, Received
 
 LOOPBACK = "127.0.0.1:0"
@@ -116,12 +117,6 @@ def link_to(target: str, *, name: str = "default", **config: str) -> Link:
         wit_package="httpserver",
         source_config={"address": LOOPBACK} | config,
     )
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - conditions of many kinds, none with an event
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

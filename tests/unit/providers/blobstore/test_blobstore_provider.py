@@ -2,8 +2,6 @@
 
 import asyncio
 import sys
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +12,7 @@ from providers.blobstore.provider import Blobstore
 from providers.blobstore.stores.memory import MemoryStore
 from providers.sdk import Link
 from tests.support.blob_provider import ask, context, link, started
+from tests.support.eventually import eventually_available
 from tests.support.nats_server import connected, nats_server
 from tests.support.redis_server import frozen
 
@@ -33,22 +32,8 @@ async def exists(provider: Blobstore, over: Link, name: str = "box") -> bool:
     return answer["ok"]
 
 
-async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
-    give_up = time.monotonic() + PATIENCE_S
-    while not await condition():
-        assert time.monotonic() < give_up, "it did not happen"
-        await asyncio.sleep(0.05)
-
-
 async def works_again(provider: Blobstore, over: Link) -> None:
-    async def works() -> bool:
-        try:
-            await exists(provider, over)
-        except errors.Unavailable:
-            return False
-        return True
-
-    await wait_until(works)
+    await eventually_available(lambda: exists(provider, over))
 
 
 async def test_each_actor_has_containers_of_its_own(provider: Blobstore) -> None:

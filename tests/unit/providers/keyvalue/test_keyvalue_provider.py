@@ -2,8 +2,7 @@
 
 import asyncio
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from lattice import errors
 from lattice.bus import Bus
 from providers.keyvalue.provider import KeyValue
 from providers.sdk import Call, Link
+from tests.support.eventually import eventually, eventually_available
 from tests.support.nats_server import connected, nats_server
 from tests.support.provider_context import FakeContext
 from tests.support.redis_server import RedisServer, frozen, redis_server
-
-PATIENCE_S = 20.0
 
 
 def link(
@@ -92,22 +90,8 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
-    give_up = time.monotonic() + PATIENCE_S
-    while not await condition():
-        assert time.monotonic() < give_up, "it did not happen"
-        await asyncio.sleep(0.05)
-
-
 async def works_again(provider: KeyValue, over: Link) -> None:
-    async def works() -> bool:
-        try:
-            await ask(provider, over, "Contains", "n", timeout_s=2)
-        except errors.Unavailable:
-            return False
-        return True
-
-    await wait_until(works)
+    await eventually_available(lambda: ask(provider, over, "Contains", "n", timeout_s=2))
 
 
 async def test_a_call_goes_to_the_backend_of_its_link(provider: KeyValue) -> None:
@@ -255,10 +239,7 @@ async def test_links_with_one_configuration_share_connections_and_the_last_close
         await provider.delete_link(two)
         await provider.delete_link(other)
 
-        async def disconnected() -> bool:
-            return redis.connections == 0
-
-        await wait_until(disconnected)
+        await eventually(lambda: redis.connections == 0)
 
 
 async def test_a_call_that_runs_outlives_its_link(redis: RedisServer) -> None:
