@@ -11,7 +11,7 @@ import pytest
 
 from host.engine import CallLimits, Code, Engine, EngineSettings, ReusePolicy, native
 from lattice import errors
-from tests.support.host_calls import Host, execution, run
+from tests.support.host_calls import Host, Request, execution, run
 from tests.support.wat import ACTORS, actor, assemble
 
 MEMORY_BYTES = 2 * 2**20
@@ -48,9 +48,20 @@ async def leave(module: Code, how: bytes) -> None:
     """Have a guest fill everything with secrets and end in some way."""
     if how == b"cancelled":
         never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        call = execution(module, b"h", host=Host(lambda _: never), limits=LIMITS)
-        assert not call.start()
-        call.abandon()
+        asked = asyncio.Event()
+
+        def ask(_: Request) -> asyncio.Future[bytes]:
+            asked.set()
+            return never
+
+        # On a busy machine it fills its memory in a worker, and is not done when it has started.
+        call = asyncio.create_task(
+            run(execution(module, b"h", host=Host(ask), limits=SEEKER_LIMITS))
+        )
+        await asked.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
         return
     with suppress(errors.ActorTrapped, errors.ActorError, errors.CpuExceeded):
         await run(execution(module, how, limits=LIMITS))
