@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+CORES := $(shell getconf _NPROCESSORS_ONLN)
 
 .PHONY: demo test check format lint types unit bench faults soak examples clean help
 
@@ -35,11 +36,12 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP)
-	$(BIN)/pytest -q -n auto tests/unit tests/contract tests/test_architecture.py tests/test_repository.py $(ARGS)
+	# They wait for servers and files as long as they compute.
+	$(BIN)/pytest -q -n $(shell expr 2 \* $(CORES)) --dist loadgroup tests/unit tests/contract tests/test_architecture.py tests/test_repository.py $(ARGS)
 
 test: lint types unit ## Everything, as the CI runs it
-	$(BIN)/pytest -q tests/compat tests/e2e tests/faults $(ARGS)
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration $(ARGS)
+	$(BIN)/pytest -q -n $(CORES) --dist loadgroup tests/compat tests/e2e tests/faults $(ARGS)
+	$(BIN)/pytest -q -n $(shell expr 1 + $(CORES)) --dist worksteal tests/integration $(ARGS)
 
 format: $(STAMP) ## Put the code into its one format
 	$(BIN)/ruff format

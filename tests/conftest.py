@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -47,6 +48,13 @@ async def no_task_left_over() -> AsyncIterator[None]:
         if loop.time() > deadline:
             pytest.fail(f"tasks left over: {sorted(map(repr, left))}")
         await asyncio.sleep(0.001)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what one test has compiled is found by all others, also those of other processes."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "compiled"
 
 
 @pytest.fixture(scope="session")

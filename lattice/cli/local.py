@@ -329,7 +329,7 @@ async def _start_host(settings: LocalSettings, local: LocalLattice, name: str) -
         lattice_name=settings.lattice,
         name=name,
         labels=settings.labels,
-        data_dir=settings.data_dir / "hosts" / name,
+        data_dir=settings.data_dir / "hosts",
         log_level=settings.log_level,
     )
     environment = module_environment(os.environ)

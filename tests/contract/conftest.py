@@ -24,13 +24,16 @@ def versity_service() -> Iterator[S3Server]:
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Offer uvloop to suites marked ``asyncio(loop_factories=...)``.
+    """Offer uvloop, whose sockets and TLS are its own, to ``asyncio(loop_factories=...)``.
 
-    Hosts run on it, and its sockets and TLS are its own; what has sockets is tried on both.
+    Hosts run on it and provider processes don't; so a suite that has sockets of its own is tried on
+    both, and of the others what has several calls or much data on its way at once.
     """
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
         "asyncio": asyncio.new_event_loop
     }
-    if item.get_closest_marker("asyncio") is not None:
+    # Every asynchronous test has the mark, by pytest-asyncio's automatic mode.
+    marker = item.get_closest_marker("asyncio")
+    if marker is not None and "loop_factories" in marker.kwargs:
         factories["uvloop"] = uvloop.new_event_loop
     return factories

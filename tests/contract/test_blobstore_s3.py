@@ -16,6 +16,11 @@ from providers.blobstore.stores import ContainerId, ObjectId
 from providers.blobstore.stores.s3 import S3Store
 from tests.support.s3_server import S3Server
 
+pytestmark = [
+    pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"]),
+    pytest.mark.xdist_group("moto"),
+]
+
 BOX = ContainerId("ns", "box")
 
 

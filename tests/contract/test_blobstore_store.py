@@ -38,6 +38,8 @@ from providers.blobstore.stores.s3 import S3Store
 from tests.support.nats_server import connected
 from tests.support.s3_server import S3Server
 
+ON_BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+
 HOSTILE_NAMES = [
     ".",
     "..",
@@ -174,6 +176,13 @@ if shutil.which("versitygw"):
     BACKENDS.append("versity")
 
 
+# A server of S3 takes seconds to start: one process has all its tests.
+ONE_SERVER = {
+    "moto": pytest.mark.xdist_group("moto"),
+    "versity": pytest.mark.xdist_group("versity"),
+}
+
+
 async def open_backend(
     kind: str, request: pytest.FixtureRequest, stack: AsyncExitStack, root: Path
 ) -> Backend:
@@ -192,7 +201,7 @@ async def open_backend(
     return backend
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[pytest.param(kind, marks=ONE_SERVER.get(kind, ())) for kind in BACKENDS])
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
     async with AsyncExitStack() as stack:
         yield await open_backend(request.param, request, stack, tmp_path)
@@ -383,6 +392,7 @@ async def test_ranges_put_together_are_the_object(store: Store, box: ContainerId
     assert found == data
 
 
+@ON_BOTH_LOOPS
 async def test_an_object_larger_than_every_part_comes_back_in_ranges(
     store: Store, box: ContainerId
 ) -> None:
@@ -453,6 +463,7 @@ async def test_a_commit_into_a_deleted_container_is_refused(store: Store, box: C
     assert await store.container_created_at_s(box) is None
 
 
+@ON_BOTH_LOOPS
 async def test_of_concurrent_writers_one_wins_whole(
     backend: Backend, store: Store, box: ContainerId
 ) -> None:
@@ -571,6 +582,7 @@ async def test_a_listing_says_what_is_known_of_each_object(store: Store, box: Co
         assert await store.info(ObjectId(box, each.name)) == each
 
 
+@ON_BOTH_LOOPS
 async def test_what_stays_is_listed_while_others_come_and_go(
     store: Store, box: ContainerId
 ) -> None:

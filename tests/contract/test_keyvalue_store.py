@@ -34,6 +34,8 @@ from tests.support.redis_server import RedisServer, redis_server
 PATIENCE_S = 10.0
 """Far beyond what a real second of expiry takes on the slowest machine."""
 
+ON_BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+
 I32_MIN, I32_MAX = -(2**31), 2**31 - 1
 I64_MIN, I64_MAX = -(2**63), 2**63 - 1
 
@@ -210,6 +212,7 @@ async def test_a_missing_key_reads_as_nothing(store: Store) -> None:
         "large and like our own entries",
     ],
 )
+@ON_BOTH_LOOPS
 async def test_bytes_come_back_as_they_were_set(store: Store, value: bytes) -> None:
     await store.set("k", value, expires_s=0)
     assert await store.get("k") == value
@@ -354,6 +357,7 @@ async def test_increment_reaches_both_ends_of_the_range(store: Store) -> None:
     assert await store.increment("m", I32_MIN) == I32_MIN
 
 
+@ON_BOTH_LOOPS
 async def test_a_hundred_concurrent_increments_all_count(backend: Backend, store: Store) -> None:
     other = backend.open()
     sums = await asyncio.gather(
@@ -544,6 +548,7 @@ async def test_a_reply_carries_no_more_than_its_bound(backend: Backend) -> None:
     assert await store.list_range("l", 1, 2) == ["kot", "!"]
 
 
+@ON_BOTH_LOOPS
 async def test_cancelled_operations_leave_the_store_in_order(store: Store) -> None:
     for n in range(10):
         await store.set(f"k{n}", b"v%d" % n, expires_s=0)
@@ -559,6 +564,7 @@ async def test_cancelled_operations_leave_the_store_in_order(store: Store) -> No
     assert answers == [b"v%d" % (n % 10) for n in range(100)]
 
 
+@ON_BOTH_LOOPS
 async def test_a_store_answers_a_ping_and_names_itself(store: Store) -> None:
     await store.ping()
     assert store.label
@@ -673,6 +679,7 @@ async def test_a_swap_over_what_has_expired_lasts(backend: Backend, store: Store
     assert await store.get("k") == b"b"
 
 
+@ON_BOTH_LOOPS
 async def test_of_many_who_swap_one_version_exactly_one_wins(
     backend: Backend, store: Store
 ) -> None:

@@ -18,6 +18,8 @@ from tests.support.eventually import eventually
 from tests.support.messaging import HANDLED, Actor, Received
 from tests.support.nats_server import connected, nats_server
 
+ON_BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+
 MODES = {
     "core": {"subscriptions": "orders.>"},
     "jetstream": {"subscriptions": "orders.>", "stream": "ORDERS", "consumer": "workers"},
@@ -58,6 +60,7 @@ async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
         yield scene
 
 
+@ON_BOTH_LOOPS
 async def test_a_message_reaches_the_actor_as_it_was_sent(scene: Scene) -> None:
     await (await scene.copy()).put_link(scene.link(timeout_ms="1234"))
 

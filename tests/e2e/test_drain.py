@@ -25,8 +25,8 @@ LARGE_BYTES = limits.INLINE_PAYLOAD_BYTES + limits.MIB
 
 
 @pytest.fixture
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    async with lattice_cluster(tmp_path_factory.getbasetemp() / "hosts") as cluster:
+async def cluster(compiled: Path) -> AsyncIterator[Cluster]:
+    async with lattice_cluster(compiled) as cluster:
         yield cluster
 
 

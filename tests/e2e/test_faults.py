@@ -32,8 +32,8 @@ NOTICED_S = 10.0
 
 
 @pytest.fixture
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    async with lattice_cluster(tmp_path_factory.getbasetemp() / "hosts") as cluster:
+async def cluster(compiled: Path) -> AsyncIterator[Cluster]:
+    async with lattice_cluster(compiled) as cluster:
         yield cluster
 
 

@@ -24,8 +24,16 @@ PAGES = [
 HTTP_PORTS = (8080, 8081)
 """What the pages' readers are told to use."""
 
+ONE_AT_A_TIME = pytest.mark.xdist_group("the ports of the pages")
+"""Of pages that have something listen there: two at once would be in each other's way."""
+
 LANGUAGES = {language.value: language for language in Language}
 """By the names of their pages."""
+
+
+def listens(page: Path) -> bool:
+    """Whether a page may have something listen on those ports."""
+    return any(str(port) in page.read_text() for port in HTTP_PORTS)
 
 
 def test_the_pages_with_commands_are_found() -> None:
@@ -35,9 +43,19 @@ def test_the_pages_with_commands_are_found() -> None:
 
 # Pages on languages have their compilers installed, when they are not here yet.
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page,
+            id=str(page.relative_to(ROOT)),
+            marks=[ONE_AT_A_TIME] if listens(page) else [],
+        )
+        for page in PAGES
+    ],
+)
 async def test_the_commands_of_a_page_do_what_it_shows(page: Path, tmp_path: Path) -> None:
-    if taken := [port for port in HTTP_PORTS if not command_line.is_free(port)]:
+    if listens(page) and (taken := [port for port in HTTP_PORTS if not command_line.is_free(port)]):
         pytest.skip(f"the pages' ports {taken} are taken on this machine")
     if (language := LANGUAGES.get(page.stem)) is not None:
         await toolchains.require(language)

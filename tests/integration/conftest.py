@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -6,7 +7,7 @@ from tests.support.cluster import Cluster, lattice_cluster
 
 
 @pytest.fixture
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+async def cluster(compiled: Path) -> AsyncIterator[Cluster]:
     # One directory for all tests: what one has compiled, the others find in the cache.
-    async with lattice_cluster(tmp_path_factory.getbasetemp() / "hosts") as cluster:
+    async with lattice_cluster(compiled) as cluster:
         yield cluster

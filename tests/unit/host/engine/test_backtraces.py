@@ -11,6 +11,11 @@ from tests.support.c_guest import compiled, needs_compiler
 from tests.support.host_calls import execution, run
 
 
+@pytest.fixture
+def cache_dir() -> None:
+    """Nowhere: what is compiled here is compiled anew."""
+
+
 async def backtrace(engine: Engine, *options: str) -> list[str]:
     module = await engine.load(compiled("lines", *options))
     with pytest.raises(errors.ActorTrapped) as trapped:

@@ -67,8 +67,8 @@ NESTED = assemble("""
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=64))
+async def engine(compiled: Path) -> AsyncIterator[Engine]:
+    engine = Engine(EngineSettings(instances_max=64, cache_dir=compiled))
     yield engine
     left = engine.statistics()
     engine.close()

@@ -17,6 +17,11 @@ from tests.support.wat import actor
 ROOT = Path(__file__).parents[4]
 
 
+@pytest.fixture
+def cache_dir() -> None:
+    """Nowhere: what is compiled here is compiled anew."""
+
+
 @pytest.mark.parametrize(
     "setting",
     [

@@ -13,6 +13,11 @@ from tests.support.wat import actor, assemble
 Load = Callable[[str], Awaitable[Code]]
 
 
+@pytest.fixture
+def cache_dir() -> None:
+    """Nowhere: what is compiled here is compiled anew."""
+
+
 async def test_a_module_knows_what_it_is(load: Load) -> None:
     module = await load("relay")
     assert (module.abi, module.size) == ("wapc", len(actor("relay")))

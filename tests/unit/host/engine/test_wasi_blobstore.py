@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,9 +70,9 @@ async def store() -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def exercise(store: Store) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
+async def exercise(store: Store, compiled: Path) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
     """Have the component do something with blobs; nothing of it may be left."""
-    engine = Engine(EngineSettings(instances_max=8))
+    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
     component = await engine.load(guest("capabilities"))
 
     async def exercise(what: str) -> Any:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,8 @@ from tests.support.host_calls import Host, execution, run
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=64))
+async def engine(compiled: Path) -> AsyncIterator[Engine]:
+    engine = Engine(EngineSettings(instances_max=64, cache_dir=compiled))
     yield engine
     left = engine.statistics()
     engine.close()

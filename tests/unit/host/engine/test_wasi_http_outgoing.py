@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ Reaction = Callable[[http.Request, http.Options], bytes | Awaitable[bytes]]
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=8))
+async def engine(compiled: Path) -> AsyncIterator[Engine]:
+    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
     yield engine
     left = engine.statistics()
     engine.close()

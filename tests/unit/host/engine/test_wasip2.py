@@ -1,6 +1,7 @@
 """WASI 0.2 as components see it, and what becomes of those that break its rules."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from tests.support.wat import assemble
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=8))
+async def engine(compiled: Path) -> AsyncIterator[Engine]:
+    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
     yield engine
     left = engine.statistics()
     engine.close()

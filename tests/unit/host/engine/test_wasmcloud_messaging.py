@@ -1,6 +1,7 @@
 """Components of ``wasmcloud:messaging`` 0.3: messages that are resources, over the calls of 0.2."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,8 +42,8 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-async def deliver(broker: Broker) -> AsyncIterator[Deliver]:
-    engine = Engine(EngineSettings(instances_max=8))
+async def deliver(broker: Broker, compiled: Path) -> AsyncIterator[Deliver]:
+    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
     component = await engine.load(guest("capabilities"))
 
     async def deliver(body: bytes, *, reply_to: str | None = "inbox") -> Any:
