@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from lattice import errors, limits
 from providers.blobstore import settings
@@ -152,3 +153,17 @@ async def test_calls_at_a_time_share_one_client(store: S3Store) -> None:
     await asyncio.gather(*(put(store, f"ns/box/{name}") for name in names))
     found = await asyncio.gather(*(store.info(ObjectId(BOX, name)) for name in names))
     assert [each.name for each in found if each] == names
+
+
+async def test_only_the_first_store_reads_what_describes_s3(
+    config: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(**config) as first:
+        await first.ping()
+    read: list[str] = []
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda _self, path: read.append(path))
+
+    async with opened(**config) as second:
+        await second.ping()
+
+    assert read == []

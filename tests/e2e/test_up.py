@@ -8,6 +8,8 @@ from lattice.bus.server import NatsServer
 from tests.support import command_line
 from tests.support.children import descendants
 
+ECHO = Path(__file__).parents[2] / "deploy" / "examples" / "echo" / "echo.wasm"
+
 
 async def test_one_line_of_json_tells_where_everything_is(tmp_path: Path) -> None:
     async with command_line.up(tmp_path, "--hosts", "2", "--label", "zone=a") as lattice:
@@ -17,6 +19,15 @@ async def test_one_line_of_json_tells_where_everything_is(tmp_path: Path) -> Non
         hosts = (await lattice.run("get", "hosts", "--output", "json")).json["hosts"]
         assert {host["id"] for host in hosts} == set(lattice.hosts.values())
         assert all(host["labels"]["zone"] == "a" for host in hosts)
+
+
+async def test_what_one_host_has_compiled_the_others_find(tmp_path: Path) -> None:
+    async with command_line.up(tmp_path, "--hosts", "2") as lattice:
+        for name in lattice.hosts:
+            start = ("start", "component", str(ECHO), f"echo-{name}", "--host-id", name)
+            assert (await lattice.run(*start)).status == 0
+
+    assert len(compiled(tmp_path)) == 1
 
 
 async def test_ctrl_c_ends_everything_it_started(tmp_path: Path) -> None:
@@ -53,3 +64,8 @@ async def test_hosts_join_a_server_that_runs_already(tmp_path: Path) -> None:
         assert server.pid in {process.pid for process in descendants(os.getpid())}
     finally:
         await server.aclose()
+
+
+def compiled(data_dir: Path) -> list[Path]:
+    """The code that hosts keep in a data directory."""
+    return list(data_dir.glob("hosts/**/*.cwasm"))

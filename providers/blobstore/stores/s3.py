@@ -8,12 +8,13 @@ rule on incomplete uploads.
 """
 
 import asyncio
+import functools
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, get_session
+from aiobotocore.session import get_session
 from botocore import exceptions
 
 from lattice import errors, limits
@@ -284,7 +285,8 @@ class S3Store:
                     s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
                 )
                 session = get_session()
-                await asyncio.to_thread(_load_descriptions, session)
+                loader = await asyncio.to_thread(_descriptions)
+                session.register_component("data_loader", loader)
                 with self.translated():
                     self._client = await self._stack.enter_async_context(
                         session.create_client(
@@ -361,15 +363,18 @@ class _S3Writer:
         self._parts.append({"ETag": answer["ETag"], "PartNumber": number})
 
 
-def _load_descriptions(session: AioSession) -> None:
-    """Have the session read what describes S3, which it remembers: megabytes, and it would do so on
-    the event loop.
+@functools.cache
+def _descriptions() -> Any:
+    """What AWS's library reads to know S3: megabytes, which it would read on the event loop.
+
+    One for all stores: it remembers what it has read, and knows nothing of credentials.
     """
-    loader = session.get_component("data_loader")
+    loader = get_session().get_component("data_loader")
     for name in ("service-2", "endpoint-rule-set-1"):
         loader.load_service_model("s3", name)
     for name in ("endpoints", "partitions", "sdk-default-configuration"):
         loader.load_data(name)
+    return loader
 
 
 def _info(object_id: ObjectId, answer: Any, size: int) -> ObjectInfo:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from host.engine import Engine, EngineSettings
+from host.engine import CallLimits, Engine, EngineSettings
 from host.engine.wasi_blobstore import PART_BYTES, SYNC_BYTES_MAX, VALUES_MAX
 from lattice import errors, limits
 from lattice.wire import codec
@@ -16,7 +16,7 @@ from providers.blobstore.provider import Blobstore
 from providers.sdk import Call
 from tests.support import blob_provider
 from tests.support.components import guest
-from tests.support.host_calls import Host, Request, execution, now_s, run, until
+from tests.support.host_calls import PATIENCE_S, Host, Request, execution, now_s, run, until
 
 LARGE = 2 * PART_BYTES + 1_000
 """Three parts."""
@@ -77,7 +77,9 @@ async def exercise(store: Store, compiled: Path) -> AsyncIterator[Callable[[str]
 
     async def exercise(what: str) -> Any:
         payload = codec.pack([f"blobs-{what}"])
-        call = execution(component, payload, operation="exercise", host=store.host)
+        # Blobs of megabytes are written: how long that takes on a busy machine is not the question.
+        patient = CallLimits(cpu_time_s=PATIENCE_S)
+        call = execution(component, payload, operation="exercise", host=store.host, limits=patient)
         return codec.unpack(await run(call))
 
     yield exercise
