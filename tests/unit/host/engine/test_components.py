@@ -260,6 +260,37 @@ async def test_what_can_not_run_is_refused_before_linking(
         await engine.load(importing(what))
 
 
+@pytest.mark.parametrize("newer", ["(stream u8)", "(future u8)", "error-context"])
+@pytest.mark.parametrize(
+    "around",
+    [
+        "(list $newer)",
+        "(option $newer)",
+        "(tuple u8 $newer)",
+        "(result $newer)",
+        "(result (error $newer))",
+    ],
+)
+async def test_what_is_newer_is_refused_however_deep_it_lies(
+    engine: Engine, newer: str, around: str
+) -> None:
+    kinds = f"(type $newer {newer}) (type $around {around}) (type $deep (list $around))"
+    function = '(export "f" (func (param "x" $deep)))'
+    nothing = """(core module $main (func (export "f") (param i32 i32)))
+        (core instance $main (instantiate $main))"""
+    memory = """(core module $memory (memory (export "memory") 1)
+          (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
+        (core instance $memory (instantiate $memory))"""
+    for wasm in (
+        f'(component (import "a:b/c" (instance {kinds} {function})))',
+        f"""(component {nothing} {memory} {kinds}
+          (func (export "f") (param "x" $deep) (canon lift (core func $main "f")
+            (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")))))""",
+    ):
+        with pytest.raises(errors.InvalidRequest, match=r"only WASI 0\.2 is supported"):
+            await engine.load(assemble(wasm))
+
+
 async def test_a_component_without_functions_is_refused(engine: Engine) -> None:
     with pytest.raises(errors.InvalidRequest, match="exports no function"):
         await engine.load(assemble("(component)"))
