@@ -473,7 +473,7 @@ class TestLosses:
                 await eventually(lambda: len(bus._pending) == 10)
                 os.kill(server.pid, signal.SIGKILL)
 
-            assert {type(request.result()) for request in requests} == {errors.Unavailable}
+            assert {type(request.result()) for request in requests} == {errors.NatsAway}
             assert not bus._pending
 
             with pytest.raises(errors.Unavailable):
@@ -548,7 +548,7 @@ class TestLosses:
             )
         )
 
-        assert {type(outcome) for outcome in outcomes} == {errors.Unavailable}
+        assert {type(outcome) for outcome in outcomes} == {errors.NatsAway}
         assert not proxied._pending
 
     async def test_a_publisher_waiting_for_the_socket_keeps_its_deadline(
@@ -586,7 +586,7 @@ class TestLosses:
             async with asyncio.timeout(5):
                 await bus.aclose()
 
-        assert {type(request.result()) for request in waiting} == {errors.Unavailable}
+        assert {type(request.result()) for request in waiting} == {errors.NatsAway}
         await bus.aclose()
 
     async def test_a_reconnection_restores_subscriptions_and_tells(
@@ -866,7 +866,7 @@ class TestBounds:
 
         # What is kept, what the socket was last given, and one message over each.
         assert bus_client.OUTGOING_BYTES_MAX < most < 3 * bus_client.OUTGOING_BYTES_MAX
-        assert {type(task.result()) for task in sending} <= {errors.Unavailable, type(None)}
+        assert {type(task.result()) for task in sending} <= {errors.NatsAway, type(None)}
 
     async def test_messages_that_had_no_room_are_counted_by_subject(
         self, proxied: Bus, bus: Bus, lattice_name: str, monkeypatch: pytest.MonkeyPatch
