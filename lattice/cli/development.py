@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lattice import artefacts, errors, limits, subjects, workbench
 from lattice.artefacts import StoredArtefact
-from lattice.cli import auctions, components, hosts, outcomes, providers, references
+from lattice.cli import auctions, components, files, hosts, outcomes, providers, references
 from lattice.cli.connection import Connection
 from lattice.project import Project
 from lattice.wire import control
@@ -103,7 +103,7 @@ class Development:
 
         ``changed``: whether its config is another one.
         """
-        content = references.read(module)
+        content = files.read(module, limits.MODULE_BYTES_MAX)
         before = self._stored
         stored = await self._store(references.artefact_name(module), content)
         inventory = await self._control.inventory(self._host_id)

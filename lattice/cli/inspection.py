@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lattice import archives, artefacts, binaries, errors, limits
 from lattice.binaries import Abi, Binary, Needed
-from lattice.cli import completion, hosts, output, references
+from lattice.cli import completion, files, hosts, output, references
 from lattice.cli.artefacts import (
     InsecureOption,
     LatestOption,
@@ -103,7 +103,7 @@ async def inspect(
     ID is what it will be started as; TARGET is what it calls, and SOURCE what calls it.
     """
     if (path := references.local_file(target)) is not None:
-        inspected = look(target, references.read(path, bytes_max=limits.PROVIDER_BYTES_MAX))
+        inspected = look(target, files.read(path, limits.PROVIDER_BYTES_MAX))
     else:
         own = Credentials(username=user, password=password) if user is not None else None
         access = _access(target, own, insecure=insecure, latest=allow_latest)
@@ -309,7 +309,7 @@ async def _fetch(options: Options, reference: str, access: RegistryAccess) -> by
             return await artefacts.download(connection.bus, connection.lattice, stored)
     if reference.startswith("file://"):
         if (path := references.local_file(reference.removeprefix("file://"))) is not None:
-            return references.read(path, bytes_max=limits.PROVIDER_BYTES_MAX)
+            return files.read(path, limits.PROVIDER_BYTES_MAX)
         raise errors.NotFound(f"{reference} is a file of the host's, not of this machine")
     # Loaded here: most commands never speak HTTP, and every one of them would wait for it.
     from lattice.registry import client  # noqa: PLC0415

@@ -8,7 +8,7 @@ import typer
 from lattice import errors
 from lattice.cli import hosts
 from lattice.cli.connection import connect
-from lattice.cli.options import Options, command
+from lattice.cli.options import Options, command, pairs
 from lattice.cli.output import Result
 
 
@@ -62,14 +62,10 @@ def parsed(texts: Iterable[str], *, delete: bool) -> dict[str, str]:
     Raises:
         InvalidRequest: no key, no value where one is wanted, or a key given twice.
     """
-    labels: dict[str, str] = {}
-    for text in (part for given in texts for part in given.split(",") if part):
-        key, equals, value = text.partition("=")
-        if not key or not (equals or delete):
-            raise errors.InvalidRequest(f"label {text!r} is not of the form key=value")
-        if key in labels:
-            raise errors.InvalidRequest(f"label {key!r} is given twice")
-        labels[key] = value
+    parts = (part for given in texts for part in given.split(",") if part)
+    if delete:
+        parts = (part if "=" in part else f"{part}=" for part in parts)
+    labels = pairs(parts, "label")
     if not labels:
         raise errors.InvalidRequest("name at least one label")
     return labels

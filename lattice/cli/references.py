@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from lattice import artefacts, errors, limits
-from lattice.cli import output
+from lattice.cli import files, output
 from lattice.cli.connection import Connection
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
@@ -60,34 +60,16 @@ def digested(path: Path) -> str:
     """The reference that a file here gets by being uploaded.
 
     Raises:
-        PayloadTooLarge: larger than any host would load.
-        InvalidRequest: it can't be read.
+        NotFound, PayloadTooLarge, InvalidRequest: as ``files.read``.
     """
-    digest = hashlib.sha256(read(path)).hexdigest()
+    digest = hashlib.sha256(files.read(path, limits.MODULE_BYTES_MAX)).hexdigest()
     return str(artefacts.StoredArtefact(artefact_name(path), digest))
 
 
 async def _upload(connection: Connection, path: Path) -> str:
-    content = read(path)
+    content = files.read(path, limits.MODULE_BYTES_MAX)
     with output.busy(f"uploading {path.name}, {len(content) / limits.KIB:,.0f} KiB"):
         stored = await artefacts.upload(
             connection.bus, connection.lattice, artefact_name(path), content
         )
     return str(stored)
-
-
-def read(path: Path, *, bytes_max: int = limits.MODULE_BYTES_MAX) -> bytes:
-    """The content of a file here.
-
-    Raises:
-        PayloadTooLarge: larger than any host would load.
-        InvalidRequest: it can't be read.
-    """
-    try:
-        # Before reading: a wrong path may name a disk image.
-        size = path.stat().st_size
-        if size > bytes_max:
-            raise errors.PayloadTooLarge(str(path), size, bytes_max)
-        return path.read_bytes()
-    except OSError as error:
-        raise errors.InvalidRequest(f"can't read {path}: {error.strerror}") from error

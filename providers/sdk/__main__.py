@@ -43,17 +43,20 @@ def _name(arguments: list[str]) -> str:
         case [name] if not name.startswith("-"):
             return name
         case _:
-            known = ", ".join(installed.provider_names())
             raise errors.InvalidRequest(
                 f"usage: lattice-provider NAME, with a host's handshake on standard input"
                 f" (start one with: lattice start provider lattice+process://NAME ID); NAME is one"
-                f" of {known}"
+                f" of {_known()}"
             )
+
+
+def _known() -> str:
+    return ", ".join(installed.provider_names())
 
 
 def _load(name: str) -> type[Provider]:
     if (entry := installed.provider(name)) is None:
-        raise errors.InvalidRequest(f"there is no provider named {name!r}")
+        raise errors.InvalidRequest(f"there is no provider named {name!r}; there are {_known()}")
     provider = entry.load()
     assert isinstance(provider, type)
     assert issubclass(provider, Provider)
