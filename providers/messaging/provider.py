@@ -21,7 +21,7 @@ from providers.messaging.grants import Territory
 from providers.messaging.settings import HandlerSettings, SendingSettings
 from providers.messaging.sources import CoreSource, Source, StreamSource
 from providers.sdk import Call, Health, Link, backends, configuration
-from providers.sdk.linked import LinkedProvider
+from providers.sdk.linked import LinkedProvider, check_package
 from providers.sdk.sharing import Share, Shared
 
 STORE_AGAIN_S = 0.05
@@ -85,19 +85,19 @@ class Messaging(LinkedProvider[Outward | Inward]):
         """
         leading = self.opened_for(call)
         assert isinstance(leading, Outward), "calls come along links to the provider"
-        sending, bus = leading.sending, leading.connection.thing
         wanted = contract.decode(call.operation, call.payload)
-        self._check(wanted.message, sending)
+        self._check(wanted.message, leading.sending)
         deadline = backends.answer_by(call.deadline)
-        if isinstance(wanted, contract.Publish):
-            await _publish(bus, wanted.message, sending, call.key, deadline)
-            return contract.encode_published(wanted)
-        now = asyncio.get_running_loop().time()
-        answer = await bus.request(
-            wanted.message.subject,
-            wanted.message.body,
-            deadline=min(deadline, now + wanted.timeout_s),
-        )
+        async with self._connections.using(leading.connection) as bus:
+            if isinstance(wanted, contract.Publish):
+                await _publish(bus, wanted.message, leading.sending, call.key, deadline)
+                return contract.encode_published(wanted)
+            now = asyncio.get_running_loop().time()
+            answer = await bus.request(
+                wanted.message.subject,
+                wanted.message.body,
+                deadline=min(deadline, now + wanted.timeout_s),
+            )
         # Its own subject is an inbox of ours, which means nothing to the actor.
         found = Message(
             subject=wanted.message.subject, body=answer.data, reply_to=answer.reply or None
@@ -183,11 +183,7 @@ class Messaging(LinkedProvider[Outward | Inward]):
         Raises:
             InvalidRequest: the link is for something else, or the wrong way round.
         """
-        if (link.wit_namespace, link.wit_package) != contract.PACKAGE:
-            raise errors.InvalidRequest(
-                f"the provider serves {':'.join(contract.PACKAGE)}, not {link.wit_namespace}:"
-                f"{link.wit_package}; put the link with: wasmcloud messaging"
-            )
+        check_package(link, contract.PACKAGE)
         is_inward = link.source_id == self.context.provider_id
         wanted, others, other = (
             (contract.HANDLERS, contract.CONSUMERS, contract.CONSUMER)

@@ -107,15 +107,22 @@ class LinkedProvider(Provider, ABC, Generic[Opened]):
         Raises:
             InvalidRequest: it does not.
         """
-        provider_id, (namespace, package) = self.context.provider_id, packages[0]
-        if (link.wit_namespace, link.wit_package) not in packages:
-            raise errors.InvalidRequest(
-                f"the provider serves {' and '.join(map(':'.join, packages))}, not"
-                f" {link.wit_namespace}:{link.wit_package}; put the link with:"
-                f" {namespace} {package}"
-            )
-        if link.target != provider_id:
+        check_package(link, *packages)
+        if link.target != (provider_id := self.context.provider_id):
             raise errors.InvalidRequest(
                 f"the provider is the target of its links: lattice link put {link.target}"
                 f" {provider_id} {link.wit_namespace} {link.wit_package}"
             )
+
+
+def check_package(link: Link, *packages: tuple[str, str]) -> None:
+    """That a link is for one of some packages, each a namespace and a name.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if (link.wit_namespace, link.wit_package) not in packages:
+        raise errors.InvalidRequest(
+            f"the provider serves {' and '.join(map(':'.join, packages))}, not"
+            f" {link.wit_namespace}:{link.wit_package}; put the link with: {' '.join(packages[0])}"
+        )

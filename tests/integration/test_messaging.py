@@ -853,6 +853,29 @@ class TestLinks:
             await scene.provider.delete_link(handling)
             await eventually(lambda: not bus.is_connected)
 
+    async def test_a_request_that_runs_outlives_its_link_and_then_the_connection_goes(
+        self, scene: Scene
+    ) -> None:
+        async with nats_server() as elsewhere, connected(elsewhere) as there:
+            link = messaging.consumer_link(uri=elsewhere.url)
+            await scene.provider.put_link(link)
+            (share,) = scene.provider._connections.shares
+            asked: list[Message] = []
+
+            async def ask(message: Message) -> None:
+                asked.append(message)
+
+            await there.subscribe("questions", ask)
+            await there.flush()
+            running = asyncio.ensure_future(
+                messaging.send(scene.provider, link, "consumer.request", ["questions", b"", 10_000])
+            )
+            await eventually(lambda: asked)
+            await scene.provider.delete_link(link)
+            await there.publish(asked[0].reply, b"answer")
+            assert (await running)["ok"]["body"] == b"answer"
+            assert not share.thing.is_connected
+
     async def test_a_link_shows_its_own_credentials(self, scene: Scene, tmp_path: Path) -> None:
         login = 'authorization { user: "worker", password: "hunter2" }'
         async with configured_nats(tmp_path, login) as url:
