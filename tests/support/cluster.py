@@ -25,7 +25,7 @@ from host.engine import EngineStatistics
 from host.runtime import Host
 from host.settings import HostSettings
 from host.supervise.guardian import REAPER
-from lattice import artefacts, limits, subjects
+from lattice import artefacts, subjects
 from lattice.aio import processes
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus, Message
@@ -463,6 +463,3 @@ def without_reaper(children: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 def _children() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True)}
-
-
-NAMES_OF_LIMITS = limits

@@ -8,7 +8,7 @@ no reconciler may say.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from lattice.manifest import SCALER_ANNOTATION, desired, parse
+from lattice.manifest import desired, parse
 from lattice.reconcile import planning
 from lattice.reconcile.model import (
     App,
@@ -245,11 +245,6 @@ class SimulatedLattice:
 
     def _refuse(self, command: Command) -> None:
         self.memory = planning.failed(self.memory, command.key, "no such image", self.now)
-
-
-def scaler_of(lattice: SimulatedLattice, component: str, host: str) -> str:
-    """The scaler that a running actor is marked with."""
-    return lattice.hosts[host].components[component].annotations[SCALER_ANNOTATION]
 
 
 def commands(steps: Sequence[Step]) -> list[Command]:
