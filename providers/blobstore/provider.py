@@ -27,8 +27,8 @@ from providers.blobstore.stores.memory import MemoryStore
 from providers.blobstore.stores.nats import NatsStore
 from providers.blobstore.transfers import Transfers
 from providers.blobstore.uploads import Uploads
-from providers.sdk import Call, Health, Link, backends, configuration
-from providers.sdk.linked import LinkedProvider, LinkKey
+from providers.sdk import Call, Health, Link, LinkedProvider, backends, configuration
+from providers.sdk.linked import LinkKey
 from providers.sdk.sharing import Share, Shared
 
 PACKAGES = (("wasi", "blobstore"), ("wasmcloud", "blobstore"))

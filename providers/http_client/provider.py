@@ -12,8 +12,7 @@ from providers.http_client.client import Budget, Client
 from providers.http_client.failures import Failure
 from providers.http_client.resolver import Resolver, SystemResolver
 from providers.http_client.settings import Settings, Trust
-from providers.sdk import Call, Link, backends, configuration
-from providers.sdk.linked import LinkedProvider
+from providers.sdk import Call, Link, LinkedProvider, backends, configuration
 
 log = structlog.get_logger()
 

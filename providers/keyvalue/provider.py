@@ -21,8 +21,7 @@ from providers.keyvalue.stores import Store
 from providers.keyvalue.stores.memory import MemoryStore
 from providers.keyvalue.stores.nats import NatsStore
 from providers.keyvalue.stores.sqlite import SqliteStore
-from providers.sdk import Call, Health, Link, backends, configuration
-from providers.sdk.linked import LinkedProvider
+from providers.sdk import Call, Health, Link, LinkedProvider, backends, configuration
 from providers.sdk.sharing import Share, Shared
 
 FACES = {contract.PACKAGE: contract.execute, wasi.PACKAGE: wasi.execute}

@@ -20,8 +20,8 @@ from providers.messaging.contract import Message
 from providers.messaging.grants import Territory
 from providers.messaging.settings import HandlerSettings, SendingSettings
 from providers.messaging.sources import CoreSource, Source, StreamSource
-from providers.sdk import Call, Health, Link, backends, configuration
-from providers.sdk.linked import LinkedProvider, check_package
+from providers.sdk import Call, Health, Link, LinkedProvider, backends, configuration
+from providers.sdk.linked import check_package
 from providers.sdk.sharing import Share, Shared
 
 STORE_AGAIN_S = 0.05

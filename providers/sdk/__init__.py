@@ -6,6 +6,7 @@ host (``lattice+builtin://NAME``), and can't tell the difference.
 
 from lattice.wire.provider import Health
 from lattice.wire.provider import ResolvedLink as Link
+from providers.sdk.linked import LinkedProvider
 from providers.sdk.provider import Call, Context, Provider
 
-__all__ = ["Call", "Context", "Health", "Link", "Provider"]
+__all__ = ["Call", "Context", "Health", "Link", "LinkedProvider", "Provider"]

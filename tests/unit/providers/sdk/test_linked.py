@@ -6,8 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from lattice import errors
-from providers.sdk import Call, Link
-from providers.sdk.linked import LinkedProvider
+from providers.sdk import Call, Link, LinkedProvider
 from tests.support.provider_context import FakeContext
 
 
