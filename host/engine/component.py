@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from host.engine import component_ffi, component_guest, ffi, wit
 from host.engine.code import Code, NativeCode
-from host.engine.component_guest import ComponentGuest, HostFunction, Later
+from host.engine.component_guest import ComponentGuest, HostFunction, Later, told
 from host.engine.footprint import Footprint
 from host.engine.guest import HostCalls
 from host.engine.values import Signature
@@ -246,7 +246,7 @@ def linked(interface: wit.Interface, name: str, function: wit.Function) -> HostF
             return host.call(guest.link_name(namespace), namespace, operation, payload)
 
         def tell(error: errors.LatticeError) -> Any:
-            return {"err": f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]}
+            return {"err": told(error)}
 
         return Later(begin, codec.unpack, tell if is_told else None, is_host_call=True)
 

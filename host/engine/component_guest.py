@@ -47,6 +47,11 @@ class Later:
     is_host_call: bool = False
 
 
+def told(error: errors.LatticeError) -> str:
+    """What guests read of an error where their interface has words for it."""
+    return f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]
+
+
 class HostFunction(NamedTuple):
     """What is behind an import: takes the guest and the arguments, gives the result."""
 

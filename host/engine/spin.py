@@ -7,12 +7,12 @@ import inspect
 from typing import Any
 
 from host.engine import wasi_keyvalue
-from host.engine.component_guest import ComponentGuest, Later, Table
+from host.engine.component_guest import ComponentGuest, Later, Table, told
 from host.engine.guest import HostCalls
 from host.engine.wasi_config import BUILTIN
 from host.engine.wasi_keyvalue import Bucket
 from host.engine.wasip2 import err, get, ok
-from lattice import errors, limits
+from lattice import errors
 from lattice.wire import codec
 
 TABLE = Table()
@@ -80,6 +80,6 @@ def _variable(_guest: ComponentGuest, name: str) -> Later:
         return ok(entry["value"]) if entry["exists"] else err({"undefined": name})
 
     def failed(error: errors.LatticeError) -> dict[str, Any]:
-        return err({"provider": f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]})
+        return err({"provider": told(error)})
 
     return Later(lambda host: host.call("", BUILTIN, "Config.Get", codec.pack(name)), found, failed)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from host.engine import wit
-from host.engine.component_guest import Abandonable, ComponentGuest, Lasting, Later, Table
+from host.engine.component_guest import Abandonable, ComponentGuest, Lasting, Later, Table, told
 from host.engine.guest import GuestFault, HostCalls
 from host.engine.wasip2 import (
     BLOCKING_WRITE_BYTES,
@@ -124,7 +124,7 @@ async def execute(host: HostCalls, link_name: str, operation: str, *arguments: A
 
 
 def _failed(error: errors.LatticeError) -> dict[str, Any]:
-    return err(f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS])
+    return err(told(error))
 
 
 Work = Callable[[HostCalls], Coroutine[Any, Any, Any]]

@@ -6,10 +6,10 @@
 from typing import Any
 
 from host.engine import wit
-from host.engine.component_guest import ComponentGuest, Later, Table
+from host.engine.component_guest import ComponentGuest, Later, Table, told
 from host.engine.guest import GuestFault
 from host.engine.wasip2 import ok
-from lattice import errors, limits, names
+from lattice import errors, names
 from lattice.wire import codec
 
 TABLE = Table()
@@ -32,7 +32,7 @@ LEVELS = {
 
 
 def _failed(error: errors.LatticeError) -> dict[str, Any]:
-    return {"err": {"upstream": f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]}}
+    return {"err": {"upstream": told(error)}}
 
 
 @function("wasi:config/store", "get", suspends=True)

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from host.engine import wit
-from host.engine.component_guest import ComponentGuest, Lasting, Later, Table, call_named
+from host.engine.component_guest import ComponentGuest, Lasting, Later, Table, call_named, told
 from host.engine.guest import HostCalls
 from host.engine.wasip2 import err, get, ok
-from lattice import errors, limits, names
+from lattice import errors, names
 from lattice.wire import codec
 
 TABLE = Table()
@@ -88,7 +88,7 @@ def _error(error: errors.LatticeError) -> dict[str, Any]:
         case errors.Denied():
             return {"access-denied": None}
         case _:
-            return {"other": f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]}
+            return {"other": told(error)}
 
 
 def refused(error: errors.LatticeError) -> dict[str, Any]:

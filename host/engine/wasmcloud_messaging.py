@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from host.engine import wit
 from host.engine.component import Entry
-from host.engine.component_guest import ComponentGuest, Later, Table, call_named
+from host.engine.component_guest import ComponentGuest, Later, Table, call_named, told
 from host.engine.guest import GuestFault, HostCalls
 from host.engine.wasip2 import err, get, ok
 from lattice import errors, limits
@@ -162,7 +162,7 @@ def _remove_metadata(guest: ComponentGuest, number: int, key: str) -> None:
 
 
 def _failed(error: errors.LatticeError) -> dict[str, Any]:
-    text = f"{error.code}: {error.text}"[: limits.ERROR_TEXT_CHARS]
+    text = told(error)
     match error:
         case errors.DeadlineExceeded():
             return err({"timeout": None})
