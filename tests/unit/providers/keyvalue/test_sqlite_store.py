@@ -79,7 +79,11 @@ async def test_a_closed_store_is_unavailable_and_its_thread_is_gone(tmp_path: Pa
 
 
 @pytest.mark.parametrize("openers", [2, 3, 4, 20])
-async def test_many_can_open_a_new_file_at_the_same_moment(tmp_path: Path, openers: int) -> None:
+async def test_many_can_open_a_new_file_at_the_same_moment(
+    tmp_path: Path, openers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They wait for each other's turns at the disk, which others may keep busy.
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 30.0)
     # Each new file is another chance for them to meet.
     for bucket in map(str, range(25)):
         settings = settings_of(tmp_path, bucket=bucket)
