@@ -35,13 +35,13 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# These wait for servers and files as long as they compute.
 unit: $(STAMP)
-	# They wait for servers and files as long as they compute.
 	$(BIN)/pytest -q -n $(shell expr 2 \* $(CORES)) --dist loadgroup tests/unit tests/contract tests/test_architecture.py tests/test_repository.py $(ARGS)
 
 test: lint types unit ## Everything, as the CI runs it
 	$(BIN)/pytest -q -n $(CORES) --dist loadgroup tests/compat tests/e2e tests/faults $(ARGS)
-	$(BIN)/pytest -q -n $(shell expr 1 + $(CORES)) --dist worksteal tests/integration $(ARGS)
+	$(BIN)/pytest -q -n $(shell expr 1 + $(CORES)) --dist loadfile tests/integration $(ARGS)
 
 format: $(STAMP) ## Put the code into its one format
 	$(BIN)/ruff format

@@ -4,6 +4,7 @@ Failures leave here as ``lattice.errors``: ``Unavailable`` when the connection o
 ``NotRunning`` when nobody listens, ``DeadlineExceeded`` when nobody answered in time.
 """
 
+# Before anything imports nats-py.
 from lattice.bus import library as library
 from lattice.bus.account import Account, AccountFacts, ServerFacts, StreamFacts, Usage
 from lattice.bus.buckets import Bucket, Entry
