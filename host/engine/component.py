@@ -10,7 +10,7 @@ arguments as a msgpack array by WIT type. What a component exports is called in 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from host.engine import component_ffi, component_guest, ffi, wit
+from host.engine import component_ffi, component_guest, ffi, gauge, wit
 from host.engine.code import Code, NativeCode
 from host.engine.component_guest import ComponentGuest, HostFunction, Later, told
 from host.engine.footprint import Footprint
@@ -70,11 +70,14 @@ class NativeComponent(NamedTuple):
     callbacks: list[Any]
     """What the linker refers to."""
     size: int
+    gauge: ffi.Address | None
+    """Where the function is found that tells the size of its memories, if it has that."""
 
     def delete(self) -> None:
         """Give it back to the library."""
-        for index in self.indexes.values():
-            component_ffi.export_index_delete(index)
+        for index in (*self.indexes.values(), self.gauge):
+            if index is not None:
+                component_ffi.export_index_delete(index)
         component_ffi.linker_delete(self.linker)
         component_ffi.component_delete(self.pointer)
         # Only now: the linker refers to them.
@@ -88,6 +91,8 @@ class Facts(NamedTuple):
     footprint: Footprint
     entries: Mapping[str, Entry]
     """What can be called, by operation."""
+    is_gauged: bool
+    """Whether its binary was given the export that tells its memory."""
 
 
 class Component(Code):
@@ -284,14 +289,18 @@ def _entries(world: wit.World, special: Special) -> dict[str, Entry]:
     return found
 
 
-def read_facts(engine: int, pointer: int, footprint: Footprint, special: Special) -> Facts:
+def read_facts(
+    engine: int, pointer: int, footprint: Footprint, special: Special, *, is_gauged: bool
+) -> Facts:
     """Find out what a component is, from its types.
 
     Raises:
         InvalidRequest: it can't run here; says why.
     """
     world = component_ffi.component_world(engine, pointer)
-    return Facts(world, footprint, _entries(world, special))
+    if is_gauged and "" in world.exports:
+        world.exports[""].functions.pop(gauge.NAME, None)
+    return Facts(world, footprint, _entries(world, special), is_gauged)
 
 
 def resolve(
@@ -304,7 +313,12 @@ def resolve(
         LibraryError: it can't be linked.
     """
     native = NativeComponent(
-        component_ffi.component_clone(pointer), component_ffi.linker_new(engine), {}, [], size
+        component_ffi.component_clone(pointer),
+        component_ffi.linker_new(engine),
+        {},
+        [],
+        size,
+        component_ffi.export_index_or_none(pointer, gauge.NAME) if facts.is_gauged else None,
     )
     try:
         for name, entry in facts.entries.items():

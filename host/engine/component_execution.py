@@ -27,6 +27,9 @@ from lattice.wire.streams import Source
 
 log = structlog.get_logger()
 
+_INSTANTIATES, _CALLS, _IS_GAUGED = range(3)
+"""The phases."""
+
 _INSTANCE = ffi.offset("instance")
 _ERROR = ffi.offset("error")
 _FUNCTION = ffi.offset("function_kind")
@@ -41,7 +44,7 @@ def execution_of(code: Code) -> type[Execution]:
 class ComponentExecution(Execution):
     """A call of a component."""
 
-    __slots__ = ("_answers_early", "_arguments", "_entry", "_results", "_values")
+    __slots__ = ("_answers_early", "_arguments", "_entry", "_gauged", "_results", "_values")
 
     _code: Component
     _guest: ComponentGuest
@@ -50,6 +53,8 @@ class ComponentExecution(Execution):
         super().__init__(code, host, **call)
         self._arguments: ctypes.Array[ctypes.c_char] | None = None
         self._results: ctypes.Array[ctypes.c_char] | None = None
+        self._gauged: ctypes.Array[ctypes.c_uint64] | None = None
+        """Where the size of its memories is told."""
         self._entry: Entry | None = None
         self._values: list[Any] = []
         self._answers_early = False
@@ -88,8 +93,10 @@ class ComponentExecution(Execution):
         needs = code.facts.footprint
         memories, tables = max(1, needs.memories), max(1, needs.tables)
         memory_bytes = (memory_bytes_max or engine.memory_bytes_max) // memories
+        # The gauge is an instance for each memory.
+        instances = INSTANCES_MAX + memories
         ffi.store_limiter(
-            store, memory_bytes, needs.table_elements_max, INSTANCES_MAX, tables, memories
+            store, memory_bytes, needs.table_elements_max, instances, tables, memories
         )
         ffi.yield_on_epoch(context, 1)
         self._allow()
@@ -126,9 +133,14 @@ class ComponentExecution(Execution):
             slot.future = None
             if slot.error:
                 return steps.FAULT
-            if slot.phase:
+            if slot.phase == _INSTANTIATES:
+                self._call()
+            elif slot.phase == _CALLS and self._code.native.gauge is not None:
+                self._ask_gauge(self._code.native.gauge)
+            else:
+                if self._gauged is not None:
+                    self._guest.memory_bytes = self._gauged[1]
                 return steps.DONE
-            self._call()
 
     def _call(self) -> None:
         """Call the exported function on the instance, which is there now."""
@@ -138,8 +150,8 @@ class ComponentExecution(Execution):
         place = self._code.native.indexes[entry.name]
         found = component_ffi.get_function(base + _INSTANCE, context, place, base + _FUNCTION)
         assert found, "the place is in this very component"
-        slot.phase = 1
-        self._guest.memory_bytes_min = self._code.memory_bytes_min
+        slot.phase = _CALLS
+        self._guest.memory_bytes = self._code.memory_bytes_min
         count = len(self._values)
         self._arguments = (ctypes.c_char * (VALUE_BYTES * max(1, count)))()
         self._results = (ctypes.c_char * VALUE_BYTES)()
@@ -153,6 +165,23 @@ class ComponentExecution(Execution):
             count,
             ctypes.addressof(self._results),
             0 if signature.lift_result is None else 1,
+            base + _ERROR,
+        )
+
+    def _ask_gauge(self, place: ffi.Address) -> None:
+        """Call the function that tells how large the instance's memories are, after its call."""
+        base, slot = self._guest.base, self._guest.slot
+        found = component_ffi.get_function(base + _INSTANCE, slot.context, place, base + _FUNCTION)
+        assert found, "the place is in this very component"
+        slot.phase = _IS_GAUGED
+        self._gauged = (ctypes.c_uint64 * (VALUE_BYTES // 8))()
+        slot.future = component_ffi.call_async(
+            base + _FUNCTION,
+            slot.context,
+            0,
+            0,
+            ctypes.addressof(self._gauged),
+            1,
             base + _ERROR,
         )
 

@@ -251,6 +251,13 @@ def export_index(component: Address, interface: str, function: str) -> Address:
     return found
 
 
+def export_index_or_none(component: Address, function: str) -> Address | None:
+    """Where a function of the world's is found in every instance, if there is one."""
+    name = function.encode()
+    found: Address | None = _export_index(component, None, name, len(name))
+    return found
+
+
 def _code(callback: Any) -> Address:
     """The code of a callback. ``cast`` would have it refer to itself, for the collector to find."""
     return c_void_p.from_buffer(callback).value or 0

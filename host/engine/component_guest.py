@@ -141,7 +141,7 @@ class ComponentGuest(Guest):
         "afterwards",
         "answer",
         "link_names",
-        "memory_bytes_min",
+        "memory_bytes",
         "outflow",
         "resources",
         "signature",
@@ -164,8 +164,8 @@ class ComponentGuest(Guest):
     ) -> None:
         """``tasks`` is where what it begins beside itself runs."""
         super().__init__(operation, payload, limits, world)
-        self.memory_bytes_min = 0
-        """What the instance started with, once it is there."""
+        self.memory_bytes = 0
+        """What the instance started with, once it is there; what it has, once its call is over."""
         self.resources: dict[int, Any] = {}
         """What the guest holds of the host's, by number."""
         self.signature: Signature | None = None
@@ -188,8 +188,8 @@ class ComponentGuest(Guest):
         """What goes on beside it for its sake, and ends with its call."""
 
     def memory_size(self) -> int:
-        """Bytes that the instance has at least: the C API does not tell what it has now."""
-        return self.memory_bytes_min
+        """Bytes that the instance has at least; ``gauge`` says when they are what it has."""
+        return self.memory_bytes
 
     def link_name(self, *interfaces: str) -> str:
         """The link that it has chosen for the first of some interfaces for which it has chosen

@@ -35,6 +35,7 @@ from host.engine import (
     component_ffi,
     ffi,
     footprint,
+    gauge,
     interfaces,
     module,
     native,
@@ -639,11 +640,19 @@ class Engine:
         needs = footprint.footprint(wasm)
         footprint.check(needs, self.settings.memory_bytes_max)
         try:
-            compiled = self._compile(digest, module.without_much_debug(wasm), COMPONENTS)
+            compiled, is_gauged = self._compile_gauged(
+                digest, module.without_much_debug(wasm), needs
+            )
         except ffi.LibraryError as error:
             raise component.refused_by_compiler(str(error)) from None
         try:
-            facts = component.read_facts(self.pointer, compiled.pointer, needs, interfaces.ENTRIES)
+            facts = component.read_facts(
+                self.pointer,
+                compiled.pointer,
+                needs,
+                interfaces.ENTRIES,
+                is_gauged=is_gauged,
+            )
             native = self._resolve(compiled, facts)
         except ffi.LibraryError as error:
             raise errors.InvalidRequest(f"the component cannot be linked: {error}") from None
@@ -651,6 +660,24 @@ class Engine:
             component_ffi.component_delete(compiled.pointer)
         size = len(wasm)
         return Linked(native, lambda: Component(self, digest=digest, size=size, facts=facts))
+
+    def _compile_gauged(
+        self, digest: str, wasm: bytes, needs: footprint.Footprint
+    ) -> tuple[Compiled, bool]:
+        """Compile a component, with the export that tells its memory where that can be had.
+
+        Raises:
+            LibraryError: it does not compile.
+        """
+        gauged = gauge.gauged(wasm, needs)
+        if gauged is not wasm:
+            try:
+                return self._compile(digest, gauged, COMPONENTS), True
+            except ffi.LibraryError as error:
+                # It is broken by itself, or has what we don't know of: a figure is no reason to
+                # refuse it.
+                log.info("component compiled as it is", digest=digest, reason=str(error)[:200])
+        return self._compile(digest, wasm, COMPONENTS), False
 
     def _resolve(self, compiled: Compiled, facts: component.Facts) -> component.NativeComponent:
         # The library doesn't say how much memory its code takes; where it isn't kept, its
@@ -783,8 +810,9 @@ def _open_cache(settings: EngineSettings) -> Cache | None:
         settings.fuel,
         settings.memory_bytes_max,
         settings.guest_stack_bytes,
-        # Compiled code carries the lines of its source.
+        # Compiled code carries the lines of its source, and a component's tells its memory.
         "lines",
+        gauge.NAME,
     )
     try:
         return Cache(

@@ -411,8 +411,9 @@ class EngineConfig:
     decommit_batch: int
 
 
-CORE_INSTANCES, TABLES = 4, 2
-"""Of core modules, for each instance there may be: as many as a component made of one has."""
+CORE_INSTANCES, TABLES = 5, 2
+"""Of core modules, for each instance there may be: as many as a component made of one has, and one
+that tells its memory."""
 
 _OFF = (
     # Threads would let a guest block the operating system's thread; the rest is memory that the

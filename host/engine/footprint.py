@@ -7,12 +7,23 @@ is instantiated: a component may make ten instances of one module, or of a compo
 A component is read as it would be run: definitions get numbers as they come, and what makes an
 instance adds up what its definition has. What can't be followed (a module handed over as an
 argument; a form that is newer than this) counts as the most that there may be, which is safe.
-
-Source: https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md.
 """
 
 from typing import NamedTuple
 
+from host.engine.component_binary import (
+    ALIASES,
+    COMPONENT,
+    COMPONENT_SORT,
+    CORE_INSTANCES,
+    EXPORTS,
+    IMPORTS,
+    INSTANCES,
+    MODULE,
+    MODULE_SORT,
+    Reader,
+    UnfamiliarError,
+)
 from host.engine.module import TABLE_ELEMENTS_MAX
 from lattice import errors
 from lattice.identity import sections
@@ -118,10 +129,6 @@ def check(found: Footprint, memory_bytes_max: int) -> None:
         )
 
 
-class _UnfamiliarError(Exception):
-    """A form that is not read here."""
-
-
 class _Definitions:
     """What has a number in a component so far; UNKNOWN stands for what came from elsewhere."""
 
@@ -130,14 +137,7 @@ class _Definitions:
         self.components: list[Footprint] = []
 
     def of(self, sort: int) -> list[Footprint] | None:
-        return {_MODULE_SORT: self.modules, _COMPONENT_SORT: self.components}.get(sort)
-
-
-_MODULE_SORT, _COMPONENT_SORT = 0x11, 0x04
-
-_MODULE, _CORE_INSTANCES, _COMPONENT, _INSTANCES = 1, 2, 4, 5
-_ALIASES, _IMPORTS, _EXPORTS = 6, 10, 11
-"""Sections of a component."""
+        return {MODULE_SORT: self.modules, COMPONENT_SORT: self.components}.get(sort)
 
 
 def _component(wasm: bytes, outer: tuple[_Definitions, ...]) -> Footprint:
@@ -146,14 +146,14 @@ def _component(wasm: bytes, outer: tuple[_Definitions, ...]) -> Footprint:
     own = _Definitions()
     total = Footprint()
     for number, content in sections.outermost(wasm):
-        if number == _MODULE:
+        if number == MODULE:
             own.modules.append(_module(bytes(content)))
-        elif number == _COMPONENT:
+        elif number == COMPONENT:
             own.components.append(_component(bytes(content), (*outer, own)))
         elif number in _READERS:
             try:
-                total = total.plus(_READERS[number](_Reader(content), own, outer))
-            except _UnfamiliarError:
+                total = total.plus(_READERS[number](Reader(content), own, outer))
+            except UnfamiliarError:
                 total = total.plus(UNKNOWN)
     return total
 
@@ -163,10 +163,10 @@ def _module(wasm: bytes) -> Footprint:
     for number, content in sections.outermost(wasm):
         try:
             if number == _TABLES:
-                found = found.plus(_tables(_Reader(content)))
+                found = found.plus(_tables(Reader(content)))
             elif number == _MEMORIES:
-                found = found.plus(_memories(_Reader(content)))
-        except _UnfamiliarError:
+                found = found.plus(_memories(Reader(content)))
+        except UnfamiliarError:
             found = found.plus(UNKNOWN)
     return found
 
@@ -175,11 +175,11 @@ _TABLES, _MEMORIES = 4, 5
 """Sections of a core module."""
 
 
-def _tables(reader: "_Reader") -> Footprint:
+def _tables(reader: Reader) -> Footprint:
     found = Footprint()
     for _ in range(reader.number()):
         if reader.byte() not in _REFERENCES:
-            raise _UnfamiliarError
+            raise UnfamiliarError
         found = found.plus(Footprint(tables=1, largest_table=reader.limits()))
     return found
 
@@ -188,7 +188,7 @@ _REFERENCES = frozenset(range(0x69, 0x75))
 """Types of references that are one byte."""
 
 
-def _memories(reader: "_Reader") -> Footprint:
+def _memories(reader: Reader) -> Footprint:
     found = Footprint()
     for _ in range(reader.number()):
         size = min(reader.limits(), _COUNT_MAX) * PAGE_BYTES
@@ -197,7 +197,7 @@ def _memories(reader: "_Reader") -> Footprint:
 
 
 def _core_instances(
-    reader: "_Reader", own: _Definitions, _outer: tuple[_Definitions, ...]
+    reader: Reader, own: _Definitions, _outer: tuple[_Definitions, ...]
 ) -> Footprint:
     total = Footprint()
     for _ in range(reader.number()):
@@ -213,11 +213,11 @@ def _core_instances(
                 reader.byte()
                 reader.number()
         else:
-            raise _UnfamiliarError
+            raise UnfamiliarError
     return total
 
 
-def _instances(reader: "_Reader", own: _Definitions, _outer: tuple[_Definitions, ...]) -> Footprint:
+def _instances(reader: Reader, own: _Definitions, _outer: tuple[_Definitions, ...]) -> Footprint:
     total = Footprint()
     for _ in range(reader.number()):
         if (form := reader.byte()) == 0:
@@ -232,11 +232,11 @@ def _instances(reader: "_Reader", own: _Definitions, _outer: tuple[_Definitions,
                 reader.sort()
                 reader.number()
         else:
-            raise _UnfamiliarError
+            raise UnfamiliarError
     return total
 
 
-def _aliases(reader: "_Reader", own: _Definitions, outer: tuple[_Definitions, ...]) -> Footprint:
+def _aliases(reader: Reader, own: _Definitions, outer: tuple[_Definitions, ...]) -> Footprint:
     for _ in range(reader.number()):
         sort, target = reader.sort(), reader.byte()
         aliased = UNKNOWN
@@ -249,13 +249,13 @@ def _aliases(reader: "_Reader", own: _Definitions, outer: tuple[_Definitions, ..
             home = scopes[-1 - up].of(sort) if up < len(scopes) else None
             aliased = UNKNOWN if home is None else _of(home, index)
         else:
-            raise _UnfamiliarError
+            raise UnfamiliarError
         if (mine := own.of(sort)) is not None:
             mine.append(aliased)
     return Footprint()
 
 
-def _imports(reader: "_Reader", own: _Definitions, _outer: tuple[_Definitions, ...]) -> Footprint:
+def _imports(reader: Reader, own: _Definitions, _outer: tuple[_Definitions, ...]) -> Footprint:
     for _ in range(reader.number()):
         reader.marked_name()
         if (mine := own.of(reader.described())) is not None:
@@ -263,7 +263,7 @@ def _imports(reader: "_Reader", own: _Definitions, _outer: tuple[_Definitions, .
     return Footprint()
 
 
-def _exports(reader: "_Reader", own: _Definitions, _outer: tuple[_Definitions, ...]) -> Footprint:
+def _exports(reader: Reader, own: _Definitions, _outer: tuple[_Definitions, ...]) -> Footprint:
     for _ in range(reader.number()):
         reader.marked_name()
         sort, index = reader.sort(), reader.number()
@@ -275,86 +275,13 @@ def _exports(reader: "_Reader", own: _Definitions, _outer: tuple[_Definitions, .
 
 
 _READERS = {
-    _CORE_INSTANCES: _core_instances,
-    _INSTANCES: _instances,
-    _ALIASES: _aliases,
-    _IMPORTS: _imports,
-    _EXPORTS: _exports,
+    CORE_INSTANCES: _core_instances,
+    INSTANCES: _instances,
+    ALIASES: _aliases,
+    IMPORTS: _imports,
+    EXPORTS: _exports,
 }
 
 
 def _of(definitions: list[Footprint], index: int) -> Footprint:
     return definitions[index] if index < len(definitions) else UNKNOWN
-
-
-class _Reader:
-    """Reads a section from its beginning.
-
-    Raises:
-        _UnfamiliarError: there is something else than what is asked for.
-    """
-
-    def __init__(self, content: memoryview) -> None:
-        self._content = content
-        self._at = 0
-
-    def byte(self) -> int:
-        if self._at >= len(self._content):
-            raise _UnfamiliarError
-        self._at += 1
-        return self._content[self._at - 1]
-
-    def number(self) -> int:
-        """A number in groups of seven bits."""
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise _UnfamiliarError
-
-    def name(self) -> None:
-        length = self.number()
-        self._at += length
-
-    def marked_name(self) -> None:
-        if self.byte() not in (0, 1):
-            raise _UnfamiliarError
-        self.name()
-
-    def sort(self) -> int:
-        """What a number is of; for what is of core modules, its own sort."""
-        sort = self.byte()
-        if sort:
-            return sort
-        core = self.byte()
-        # The others have numbers of their own, which must not be taken for a component's.
-        return core if core == _MODULE_SORT else 0
-
-    def described(self) -> int:
-        """The sort of what a description is of."""
-        sort = self.sort_described()
-        if sort == 2:
-            raise _UnfamiliarError
-        if sort == 3 and self.byte():
-            return sort
-        self.number()
-        return sort
-
-    def sort_described(self) -> int:
-        if sort := self.byte():
-            return sort
-        if self.byte() != _MODULE_SORT:
-            raise _UnfamiliarError
-        return _MODULE_SORT
-
-    def limits(self) -> int:
-        """The least of what may be from one size to another."""
-        flags = self.byte()
-        if flags & ~0b111:
-            raise _UnfamiliarError
-        least = self.number()
-        if flags & 1:
-            self.number()
-        return least

@@ -1,0 +1,184 @@
+"""What a component's memory has grown to: told by an export that the host adds to its binary."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from host.engine import CallLimits, Code, Component, Engine, EngineSettings, gauge
+from host.engine.footprint import INSTANCES_MAX, MEMORIES_MAX, PAGE_BYTES, footprint
+from host.engine.gauge import NAME, gauged
+from host.engine.reuse import ReusePolicy
+from lattice import errors
+from lattice.wire import codec
+from tests.support.components import CALLER, DOUBLER, KEEPS, guest
+from tests.support.host_calls import Host, execution, run
+from tests.support.wat import assemble
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine(EngineSettings(instances_max=20))
+    yield engine
+    left = engine.statistics()
+    engine.close()
+    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+
+
+def growing(count: int = 1, *, fillers: int = 0) -> bytes:
+    """A component of several memories, each of which grows by as many pages as it is told."""
+    functions = "".join(
+        f"""(core instance $i{number} (instantiate $one))
+        (func (export "grow{number}") (param "pages" u32) (result u32)
+          (canon lift (core func $i{number} "grow")))"""
+        for number in range(count)
+    )
+    return assemble(f"""(component
+      (core module $one
+        (memory (export "mine") 1)
+        (func (export "grow") (param i32) (result i32)
+          (if (i32.eq (local.get 0) (i32.const 13)) (then unreachable))
+          (memory.grow (local.get 0))))
+      (core module $filler)
+      {"(core instance (instantiate $filler))" * fillers}
+      {functions})""")
+
+
+async def memory_after(code: Code, operation: str, *arguments: object) -> int:
+    call = execution(code, codec.pack(list(arguments)), operation=operation)
+    await run(call)
+    return call.usage.memory_bytes // PAGE_BYTES
+
+
+async def test_a_call_tells_what_memory_it_had_at_its_end(engine: Engine) -> None:
+    component = await engine.load(growing())
+    assert await memory_after(component, "grow0", 0) == 1
+    assert await memory_after(component, "grow0", 40) == 41
+
+
+@pytest.mark.parametrize("count", [2, 3, MEMORIES_MAX])
+async def test_the_sizes_of_all_memories_are_added(engine: Engine, count: int) -> None:
+    component = await engine.load(growing(count))
+    assert await memory_after(component, "grow0", 5) == count + 5
+    assert await memory_after(component, f"grow{count - 1}", 5) == count + 5
+
+
+async def test_a_component_may_have_as_many_instances_as_before(engine: Engine) -> None:
+    component = await engine.load(growing(2, fillers=INSTANCES_MAX - 2))
+    with pytest.raises(errors.Overloaded, match="no room for another instance"):
+        await memory_after(component, "grow0", 5)
+    alone = Engine(EngineSettings(instances_max=60))
+    component = await alone.load(growing(2, fillers=INSTANCES_MAX - 2))
+    assert await memory_after(component, "grow0", 5) == 7
+    alone.close()
+
+
+async def test_growth_that_was_refused_is_not_told(engine: Engine) -> None:
+    component = await engine.load(growing())
+    limits = CallLimits(memory_bytes=10 * PAGE_BYTES)
+    call = execution(component, codec.pack([10]), operation="grow0", limits=limits)
+    assert codec.unpack(await run(call)) == 2**32 - 1
+    assert call.usage.memory_bytes == PAGE_BYTES
+
+
+async def test_a_call_that_fails_tells_what_it_started_with(engine: Engine) -> None:
+    call = execution(await engine.load(growing()), codec.pack([13]), operation="grow0")
+    with pytest.raises(errors.ActorTrapped):
+        await run(call)
+    assert call.usage.memory_bytes == PAGE_BYTES
+
+
+async def test_an_instance_that_is_kept_tells_it_anew(engine: Engine) -> None:
+    component, instances = await engine.load(growing()), engine.instances(ReusePolicy())
+    for call_number in range(1, 4):
+        call = execution(component, codec.pack([2]), operation="grow0", instances=instances)
+        await run(call)
+        assert call.usage.memory_bytes == (1 + 2 * call_number) * PAGE_BYTES
+    instances.close()
+
+
+async def test_a_suspended_call_tells_it_too(engine: Engine) -> None:
+    call = execution(
+        await engine.load(CALLER),
+        codec.pack([1]),
+        operation="more.quadruple",
+        host=Host(lambda _request: codec.pack(2)),
+    )
+    assert codec.unpack(await run(call)) == 2
+    assert call.usage.memory_bytes == PAGE_BYTES
+
+
+async def test_what_toolchains_make_tells_it(engine: Engine) -> None:
+    script = codec.pack(["std-read /" + "x" * 2_000_000])
+    call = execution(await engine.load(guest("files")), script, operation="run")
+    await run(call)
+    begins = footprint(guest("files")).memory_bytes
+    assert call.usage.memory_bytes > begins + 2_000_000
+
+
+async def test_the_export_is_the_hosts_own(engine: Engine) -> None:
+    component = await engine.load(growing())
+    assert isinstance(component, Component)
+    assert list(component.facts.entries) == ["grow0"]
+    with pytest.raises(errors.InvalidRequest, match="no operation"):
+        await memory_after(component, NAME)
+    # What has nothing to call but that has nothing.
+    with pytest.raises(errors.InvalidRequest, match="no function that can be called"):
+        await engine.load(
+            assemble("""(component (core module $one (memory (export "m") 1))
+            (core instance (instantiate $one)))""")
+        )
+
+
+async def test_no_component_is_refused_for_a_figure(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gauge, "_added", lambda _found: b"\x0b\1\1")
+    assert await memory_after(await engine.load(growing()), "grow0", 5) == 1
+
+
+UNTOLD = {
+    "no memory": DOUBLER,
+    "a memory that is not exported": assemble("""
+      (component
+        (core module $one (memory 1) (func (export "run")))
+        (core instance $one (instantiate $one))
+        (func (export "run") (canon lift (core func $one "run"))))
+    """),
+    "a memory of a component within": assemble("""
+      (component
+        (component $inner
+          (core module $one (memory (export "memory") 1) (func (export "run")))
+          (core instance $one (instantiate $one))
+          (func (export "run") (canon lift (core func $one "run"))))
+        (instance $inner (instantiate $inner))
+        (export "run" (func $inner "run")))
+    """),
+    "an export of that name": assemble(f"""
+      (component
+        (core module $one (memory (export "memory") 1) (func (export "run")))
+        (core instance $one (instantiate $one))
+        (func (export "run") (canon lift (core func $one "run")))
+        (func (export "{NAME}") (canon lift (core func $one "run"))))
+    """),
+}
+
+
+@pytest.mark.parametrize("what", UNTOLD)
+async def test_what_can_not_be_told_is_left_as_it_is(engine: Engine, what: str) -> None:
+    wasm = UNTOLD[what]
+    needs = footprint(wasm)
+    assert gauged(wasm, needs) is wasm
+    if wasm is not DOUBLER:
+        assert await memory_after(await engine.load(wasm), "run") == 1
+
+
+@pytest.mark.parametrize("wasm", [growing(2), KEEPS], ids=["two memories", "imports"])
+def test_rubbish_is_never_more_than_an_invalid_request(wasm: bytes) -> None:
+    needs = footprint(wasm)
+    for place in range(8, len(wasm)):
+        for byte in (0, 1, 2, 0x7F, 0x80, 0xFF):
+            try:
+                found = gauged(wasm[:place] + bytes([byte]) + wasm[place + 1 :], needs)
+            except errors.InvalidRequest:
+                continue
+            assert isinstance(found, bytes)
