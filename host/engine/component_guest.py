@@ -28,7 +28,7 @@ _COMPLETED = offset("completed")
 Result = TypeVar("Result")
 
 
-class Work(Protocol):
+class RunInThread(Protocol):
     """Does what may block in a thread, while the guest is suspended."""
 
     def __call__(self, perform: Callable[[], Result], /) -> Awaitable[Result]: ...
@@ -160,7 +160,7 @@ class ComponentGuest(Guest):
         world: World = NOTHING,
         *,
         tasks: TaskGroup,
-        work: Work,
+        work: RunInThread,
     ) -> None:
         """``tasks`` is where what it begins beside itself runs."""
         super().__init__(operation, payload, limits, world)

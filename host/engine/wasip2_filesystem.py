@@ -243,12 +243,18 @@ def _perform(
     guest: ComponentGuest, files: Descriptors, operation: Callable[[Descriptors], Any]
 ) -> Awaitable[Any]:
     """Do an operation in a thread, and give its outcome as a ``result``."""
-    return guest.work(functools.partial(_outcome, files, operation))
+    perform = functools.partial(files.perform, functools.partial(operation, files))
+    return guest.work(functools.partial(_outcome, perform))
 
 
-def _outcome(files: Descriptors, operation: Callable[[Descriptors], Any]) -> Any:
+def _at_once(guest: ComponentGuest, operation: Callable[[Descriptors], Any]) -> Any:
+    """Do here and now what touches no file."""
+    return _outcome(functools.partial(operation, guest.open_descriptors()))
+
+
+def _outcome(perform: Callable[[], Any]) -> Any:
     try:
-        return ok(files.perform(functools.partial(operation, files)))
+        return ok(perform())
     except WasiError as error:
         # That it may not be changed, for us; the kernel's own answer stays what it is.
         return err("not-permitted" if error.number == p1.ROFS else _code(error))
@@ -384,9 +390,10 @@ def _stream(
     make: Callable[[Descriptors, int], Any],
 ) -> Any:
     """Make a stream over a file; nothing of this blocks."""
-    files = guest.open_descriptors()
-    result = _outcome(files, hold)
-    return ok(guest.own(kind, make(files, result["ok"]))) if "ok" in result else result
+    result = _at_once(guest, hold)
+    if "err" in result:
+        return result
+    return ok(guest.own(kind, make(guest.open_descriptors(), result["ok"])))
 
 
 @_on_descriptor("advise")
@@ -420,14 +427,14 @@ def _get_flags(guest: ComponentGuest, descriptor: Descriptor) -> Any:
         changes = ["mutate-directory"] if files.is_writable(number) else []
         return sorted(descriptor.flags - {"write"}) + changes
 
-    return _outcome(guest.open_descriptors(), flags)
+    return _at_once(guest, flags)
 
 
 @_on_descriptor("get-type")
 def _get_type(guest: ComponentGuest, descriptor: Descriptor) -> Any:
     # Nothing else can be opened.
-    return _outcome(
-        guest.open_descriptors(),
+    return _at_once(
+        guest,
         lambda files: (
             "directory" if files.is_directory(descriptor.number_in(files)) else "regular-file"
         ),

@@ -8,7 +8,7 @@ from host.engine import CallLimits, Code, Component, Engine, EngineSettings, gau
 from host.engine.footprint import INSTANCES_MAX, MEMORIES_MAX, PAGE_BYTES, footprint
 from host.engine.gauge import NAME, gauged
 from host.engine.reuse import ReusePolicy
-from lattice import errors
+from lattice import errors, limits
 from lattice.wire import codec
 from tests.support.components import CALLER, DOUBLER, KEEPS, guest
 from tests.support.host_calls import Host, execution, run
@@ -93,6 +93,15 @@ async def test_an_instance_that_is_kept_tells_it_anew(engine: Engine) -> None:
         call = execution(component, codec.pack([2]), operation="grow0", instances=instances)
         await run(call)
         assert call.usage.memory_bytes == (1 + 2 * call_number) * PAGE_BYTES
+    instances.close()
+
+
+async def test_an_instance_that_has_grown_too_large_is_not_kept(engine: Engine) -> None:
+    component, instances = await engine.load(growing()), engine.instances(ReusePolicy())
+    pages = limits.REUSE_MEMORY_BYTES // PAGE_BYTES
+    for grown, kept in ((pages - 1, True), (1, False), (1, True)):
+        await run(execution(component, codec.pack([grown]), operation="grow0", instances=instances))
+        assert len(engine.idle.owners) == kept
     instances.close()
 
 
