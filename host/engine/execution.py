@@ -347,9 +347,9 @@ class Execution:
         if engine.parked:
             engine.unpark()
 
-    def _advance(self, state: int) -> None:
+    def _advance(self, state: int, spent_ns: int = 0) -> None:
         """Go on from a step's outcome, on this thread, until the guest ends, waits, or has had its
-        share of the thread.
+        share of the thread: its turn began when it had spent so much CPU time.
         """
         engine, call = self._engine, self._guest
         turn_ends_ns = 0
@@ -358,7 +358,8 @@ class Execution:
                 self._deliver_lines()
             if state == steps.WAITS:
                 now_ns = time.perf_counter_ns()
-                turn_ends_ns = turn_ends_ns or now_ns + engine.turn_ns
+                # The first step counts: one that began just after a tick has lasted a whole one.
+                turn_ends_ns = turn_ends_ns or now_ns + engine.turn_ns + spent_ns - call.slot.cpu_ns
                 if call.slot.calling:
                     self._read_request()
                 if call.request is not None and not self._serve(call.request):
@@ -537,7 +538,8 @@ class Execution:
             # A host call may have turned its cancellation into an error.
             self._end(self._interrupted)
         elif not self._over_budget() and back_on_loop and self._awaiting is None:
-            self._advance(self._run())
+            spent_ns = self._guest.slot.cpu_ns
+            self._advance(self._run(), spent_ns)
 
     async def _run_in_worker(self) -> bool:
         """Run slices in a worker thread; true when the guest did something that ends its exile.

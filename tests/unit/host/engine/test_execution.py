@@ -3,12 +3,13 @@
 import asyncio
 import gc
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from host.engine import CallLimits, Code, Engine, EngineSettings, Execution
+from host.engine import CallLimits, Code, Engine, EngineSettings, Execution, ffi
 from lattice import errors
 from tests.support.host_calls import Host, Request, execution, now_s, run, until
 from tests.support.wat import actor
@@ -218,6 +219,28 @@ async def test_a_guest_that_keeps_the_cpu_leaves_the_loop_and_still_answers(
     load: Load, engine: Engine
 ) -> None:
     assert await run(execution(await load("work"), bytes(100))) == b""
+    assert engine.statistics().offloaded > 0
+
+
+async def test_a_guest_gets_no_further_slice_on_the_loop_after_half_a_tick(
+    load: Load, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spin, loops = await load("spin"), threading.get_ident()
+    spent_ns = []
+    run_on = engine.steps.run
+
+    def noting(base: int, program: int, clock: int) -> int:
+        if threading.get_ident() == loops:
+            spent_ns.append(ffi.Slot.from_address(base).cpu_ns)
+        return run_on(base, program, clock)
+
+    monkeypatch.setattr(engine, "steps", engine.steps._replace(run=noting))
+    # Each begins at another moment of a tick, and is interrupted for the first time at the next.
+    for _ in range(20):
+        with pytest.raises(errors.CpuExceeded):
+            await run(execution(spin, limits=CallLimits(cpu_time_s=0.02)))
+
+    assert all(spent <= engine.turn_ns for spent in spent_ns)
     assert engine.statistics().offloaded > 0
 
 
