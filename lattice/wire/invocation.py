@@ -8,6 +8,7 @@ import itertools
 import re
 import secrets
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from lattice import errors, limits
@@ -152,7 +153,11 @@ def decode_request(
     Raises:
         InvalidRequest: not an envelope of this version, naming the key that is wrong.
     """
-    envelope = _envelope(data)
+    envelope = codec.unpack(data)
+    plain = _decode_plain(envelope, source, target, now)
+    if plain is not None:
+        return plain, None
+    _check_envelope(envelope)
     invocation = Invocation(
         id=_field(envelope, "id", str),
         source=source,
@@ -161,7 +166,7 @@ def decode_request(
         operation=_field(envelope, "op", str),
         link_name=_field(envelope, "ln", str),
         payload=_optional(envelope, "msg", bytes) or b"",
-        deadline=now + min(max(_field(envelope, "ttl", int) / 1000, 0), limits.CALL_TIMEOUT_S_MAX),
+        deadline=_deadline(_field(envelope, "ttl", int), now),
         hops=_count(envelope, "hop"),
         key=_optional(envelope, "key", str),
         trace=_optional(envelope, "tr", str),
@@ -169,6 +174,43 @@ def decode_request(
         takes_stream=_optional(envelope, "ts", bool) or False,
     )
     return invocation, _payload_ref(envelope)
+
+
+_PLAIN = itemgetter("v", "id", "if", "op", "ln", "ttl", "hop", "msg")
+_PLAIN_TYPES = (int, str, str, str, str, int, int, bytes)
+
+
+def _decode_plain(envelope: Any, source: str, target: str, now: float) -> Invocation | None:
+    """A request that has what all have and nothing else; None of any other, right or wrong.
+
+    These are nearly all, and to look at their keys together takes a third of the time.
+    """
+    if type(envelope) is not dict or len(envelope) != len(_PLAIN_TYPES):
+        return None
+    try:
+        parts = _PLAIN(envelope)
+    except KeyError:
+        return None
+    if tuple(map(type, parts)) != _PLAIN_TYPES:
+        return None
+    version, call_id, interface, operation, link_name, ttl_ms, hops, payload = parts
+    if version != VERSION or hops < 0:
+        return None
+    return Invocation(
+        id=call_id,
+        source=source,
+        target=target,
+        interface=interface,
+        operation=operation,
+        link_name=link_name,
+        payload=payload,
+        deadline=_deadline(ttl_ms, now),
+        hops=hops,
+    )
+
+
+def _deadline(ttl_ms: int, now: float) -> float:
+    return now + min(max(ttl_ms / 1000, 0), limits.CALL_TIMEOUT_S_MAX)
 
 
 def encode_reply(
@@ -256,7 +298,10 @@ def _reply(envelope: dict[Any, Any]) -> Reply:
 
 
 def _envelope(data: bytes) -> dict[Any, Any]:
-    envelope = codec.unpack(data)
+    return _check_envelope(codec.unpack(data))
+
+
+def _check_envelope(envelope: Any) -> dict[Any, Any]:
     if not isinstance(envelope, dict):
         raise errors.InvalidRequest("envelope: not a map")
     if _field(envelope, "v", int) != VERSION:
