@@ -336,13 +336,11 @@ class Rpc:
         except Exception as error:
             await self._send(message, self._encode_error(call_id, self._bug(error)))
         else:
-            if outcome.stream is not None or (
-                len(outcome.payload) > self._payloads.inline_bytes_max
-            ):
+            if outcome.stream is None and len(outcome.payload) <= self._payloads.inline_bytes_max:
+                await self._send(message, wire.encode_reply(call_id, outcome))
+            else:
                 # Storing it takes time, and the messages behind this one must not wait for that.
                 tasks.spawn(self._answer(message, call_id, outcome), name="large answer")
-            else:
-                await self._answer(message, call_id, outcome)
         return patience_s
 
     def refusal(self, error: errors.Overloaded) -> bytes:
@@ -485,10 +483,8 @@ class Rpc:
             await self._send(message, wire.encode_reply(call_id, reply, stream_token=loan.token))
 
     async def _send(self, message: Message, envelope: bytes) -> None:
-        if not message.reply:
-            return
         try:
-            await self._bus.publish(message.reply, envelope)
+            await self._bus.respond(message, envelope)
         except errors.LatticeError as error:
             # The caller learns of the lost connection by itself.
             log.debug("an answer could not be sent", error=error.text)
@@ -508,10 +504,8 @@ class Rpc:
             await self._answer_plain(message, reply)
 
     async def _answer_plain(self, message: Message, reply: Reply) -> None:
-        if not message.reply:
-            return
         try:
-            await self._bus.publish(message.reply, reply.payload)
+            await self._bus.respond(message, reply.payload)
         except errors.LatticeError as error:
             await self._send_plain_error(message, error)
 

@@ -345,6 +345,19 @@ class Bus:
         """
         await self._publish(subject, payload, reply, headers)
 
+    async def respond(self, message: Message, payload: bytes) -> None:
+        """Answer a message, if it wants an answer; as ``publish``, in a third of the time.
+
+        Raises:
+            Unavailable: not connected.
+            PayloadTooLarge: over the server's ``max_payload``.
+        """
+        reply = message.reply
+        if not reply:
+            return
+        if self._between is not None or not self._client.answer(reply.encode(), payload):
+            await self._publish(reply, payload, "", None)
+
     async def _publish(
         self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
     ) -> None:
