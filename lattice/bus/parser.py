@@ -1,4 +1,4 @@
-"""The protocol's reader, leaner: what nats-py's own takes half the time of a message for.
+"""The protocol's reader, leaner than nats-py's own, on which a busy host spent much of its time.
 
 Its own tries a pattern for each kind of line and moves the rest of the buffer up after each part.
 This one finds the end of a line and splits it, and moves the rest up once per read of the socket.
@@ -11,6 +11,7 @@ from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
 _LINE_END = b"\r\n"
+_MESSAGES = (b"MSG", b"HMSG")
 
 
 class LeanParser(Parser):
@@ -45,20 +46,19 @@ class LeanParser(Parser):
         whole, at = bytes(buffer), 0
         try:
             while self.buf is buffer and (end := whole.find(_LINE_END, at)) >= 0:
-                words = whole[at:end].split()
-                has_headers = bool(words) and words[0] == b"HMSG"
-                if not has_headers and (not words or words[0] != b"MSG"):
+                kind, *words = whole[at:end].split() or (b"",)
+                if kind not in _MESSAGES:
                     line, at = whole[at : end + 2], end + 2
                     await self._parse_other(line)
                     continue
                 try:
-                    header_bytes = int(words.pop(-2)) if has_headers else 0
-                    _, subject, number, *reply, size = words
+                    header_bytes = int(words.pop(-2)) if kind == b"HMSG" else 0
+                    subject, number, *reply, size = words
                     begins, ends = end + 2, end + 2 + int(size)
                     subscription = int(number)
                 except (ValueError, IndexError):
                     raise ProtocolError("nats: malformed MSG") from None
-                if not 0 <= header_bytes <= ends - begins:
+                if len(reply) > 1 or not 0 <= header_bytes <= ends - begins:
                     raise ProtocolError("nats: malformed MSG")
                 if len(whole) < ends + 2:
                     self._wanted = ends + 2 - at
