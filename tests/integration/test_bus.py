@@ -286,6 +286,50 @@ class TestSubscriptions:
 
         assert (await bus.request(lattice_name, b"x", deadline=by(5))).data == b"fine"
 
+    @pytest.mark.parametrize("shared", [False, True])
+    async def test_who_asked_gets_the_response_and_who_did_not_gets_none(
+        self, bus: Bus, lattice_name: str, shared: bool
+    ) -> None:
+        async def echo(message: Message) -> None:
+            await bus.respond(message, message.data)
+
+        await bus.subscribe(lattice_name, echo, shared=shared)
+        await bus.publish(lattice_name, b"nobody asks")
+        for payload in (b"", b"x", bytes(100_000)):
+            answer = await bus.request(lattice_name, payload, deadline=by(5))
+            assert answer.data == payload
+
+    async def test_a_response_too_large_is_refused_as_any_message(
+        self, bus: Bus, lattice_name: str
+    ) -> None:
+        asked: list[Message] = []
+
+        async def note(message: Message) -> None:
+            asked.append(message)
+
+        await bus.subscribe(lattice_name, note, shared=True)
+        await bus.publish(lattice_name, b"x", reply=bus.new_inbox())
+        await eventually(lambda: bool(asked))
+        with pytest.raises(errors.PayloadTooLarge):
+            await bus.respond(asked[0], bytes(bus.max_payload + 1))
+
+    async def test_a_response_fails_at_once_while_disconnected(
+        self, proxied: Bus, proxy: Proxy, lattice_name: str
+    ) -> None:
+        asked: list[Message] = []
+
+        async def note(message: Message) -> None:
+            asked.append(message)
+
+        await proxied.subscribe(lattice_name, note, shared=True)
+        await proxied.publish(lattice_name, b"x", reply=proxied.new_inbox())
+        await eventually(lambda: bool(asked))
+        proxy.refusing = True
+        proxy.drop()
+        await eventually(lambda: not proxied.is_connected)
+        with pytest.raises(errors.Unavailable):
+            await proxied.respond(asked[0], b"late")
+
     async def test_shared_subscriptions_keep_the_order_of_each(
         self, bus: Bus, lattice_name: str
     ) -> None:
