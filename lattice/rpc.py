@@ -279,7 +279,12 @@ class Rpc:
             _check_size(invocation.payload)
             outcome = target.accept(invocation)
             reply = outcome if isinstance(outcome, Reply) else await outcome
-            _check_answer(reply.payload)
+            try:
+                _check_answer(reply.payload)
+            except errors.ProviderError:
+                if reply.stream is not None:
+                    reply.stream.close()
+                raise
         except errors.LatticeError as error:
             error.at = error.at or self._at
             raise

@@ -10,6 +10,7 @@ from host.engine.engine import Engine
 from host.engine.execution import Execution
 from host.engine.guest import DEFAULT_LIMITS, CallLimits
 from lattice import errors, limits
+from lattice.wire.streams import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,11 @@ class _Alone:
 
     def call(self, binding: str, namespace: str, _operation: str, _payload: bytes) -> NoReturn:
         raise errors.Denied(f"a program has no links: {binding} {namespace}")
+
+    async def exchange(
+        self, binding: str, namespace: str, operation: str, payload: bytes, _stream: Source | None
+    ) -> NoReturn:
+        self.call(binding, namespace, operation, payload)
 
     def log(self, level: str, text: str) -> None:
         """Nobody listens; what it writes is collected."""

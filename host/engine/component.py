@@ -7,7 +7,7 @@ arguments as a msgpack array by WIT type. What a component exports is called in 
 ``interface.function``, so that components reach each other across hosts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from host.engine import component_ffi, component_guest, ffi, gauge, wit
@@ -258,8 +258,8 @@ def linked(interface: wit.Interface, name: str, function: wit.Function) -> HostF
     return HostFunction(body, suspends=True)
 
 
-Special = Mapping[tuple[str, str], type[Entry]]
-"""Exports with an own way of being called: interface without version, function."""
+Special = Mapping[tuple[str, str], Sequence[type[Entry]]]
+"""Exports with ways of their own of being called: interface without version, function."""
 
 
 def _entries(world: wit.World, special: Special) -> dict[str, Entry]:
@@ -272,16 +272,17 @@ def _entries(world: wit.World, special: Special) -> dict[str, Entry]:
     for interface in world.exports.values():
         short = interface.plain_name.partition("/")[2]
         for name, function in interface.functions.items():
-            kind = special.get((interface.plain_name, name), Entry)
-            if kind is Entry and function.has_handles:
+            ways = special.get((interface.plain_name, name), ())
+            if not ways and function.has_handles:
                 continue
-            operation = kind.operation or (f"{short}.{name}" if short else name)
-            if operation in found:
-                raise errors.InvalidRequest(
-                    f"the component exports two functions {operation}, of different packages:"
-                    " calls could not say which"
-                )
-            found[operation] = kind(interface.name, name, operation, Signature(function))
+            for way in ways or (Entry,):
+                operation = way.operation or (f"{short}.{name}" if short else name)
+                if operation in found:
+                    raise errors.InvalidRequest(
+                        f"the component exports two functions {operation}, of different packages:"
+                        " calls could not say which"
+                    )
+                found[operation] = way(interface.name, name, operation, Signature(function))
     if not found:
         raise errors.InvalidRequest(
             "the component exports no function that can be called from outside"

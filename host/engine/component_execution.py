@@ -209,8 +209,8 @@ class ComponentExecution(Execution):
         call = self._guest
         for task in list(call.under_way):
             task.cancel()
-        if call.source is not None:
-            call.source.close()
+        for source in (*call.flowing, *((call.source,) if call.source is not None else ())):
+            source.close()
         for resource in call.resources.values():
             if isinstance(resource, Abandonable):
                 resource.leave()
@@ -292,6 +292,10 @@ class ComponentExecution(Execution):
 
     def _ask(self, request: Any) -> bytes | Awaitable[Any]:
         assert isinstance(request, Later)
+        if called := self._guest.at_wait:
+            self._guest.at_wait = []
+            for each in called:
+                each()
         self._host_calls += request.is_host_call
         return request.begin(self._host)
 

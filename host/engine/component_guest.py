@@ -140,6 +140,8 @@ class ComponentGuest(Guest):
     __slots__ = (
         "afterwards",
         "answer",
+        "at_wait",
+        "flowing",
         "link_names",
         "memory_bytes",
         "outflow",
@@ -186,6 +188,10 @@ class ComponentGuest(Guest):
         self.work = work
         self.under_way: set[asyncio.Task[None]] = set()
         """What goes on beside it for its sake, and ends with its call."""
+        self.at_wait: list[Callable[[], object]] = []
+        """Called, once, when the guest waits for something; on the event loop's thread."""
+        self.flowing: set[Source] = set()
+        """What comes in from elsewhere for its sake, and is closed with its call."""
 
     def memory_size(self) -> int:
         """Bytes that the instance has at least; ``gauge`` says when they are what it has."""

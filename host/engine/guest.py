@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, Protocol
 from host.engine import ffi
 from host.engine.descriptors import NOTHING, Descriptors, World
 from lattice import limits
+from lattice.wire.invocation import Reply
+from lattice.wire.streams import Source
 
 Address = ffi.Address
 Words = Any
@@ -28,7 +30,7 @@ Words = Any
 class HostCalls(Protocol):
     """What a guest may reach: implemented by the layer above, one object per call.
 
-    Both methods are called on the event loop's thread, never on the guest's stack.
+    Its methods are called on the event loop's thread, never on the guest's stack.
     """
 
     def call(
@@ -41,6 +43,16 @@ class HostCalls(Protocol):
         ``LatticeError``, raised or awaited, reaches the guest as its host error
         ``"{code}: {text}"`` and never as a trap.
         """
+
+    async def exchange(
+        self, binding: str, namespace: str, operation: str, payload: bytes, stream: Source | None
+    ) -> Reply:
+        """As ``call``, along a link, with what of the payload is still to come.
+
+        The answer may have a stream as well, which is the caller's to read to its end or to close;
+        ``stream`` may be read until then, and is the caller's to close thereafter.
+        """
+        ...
 
     def log(self, level: str, text: str) -> None:
         """Take one line the guest wrote, already cut to size."""

@@ -35,8 +35,11 @@ FUNCTIONS: Functions = {
 }
 """By interface without version, then by name."""
 
-ENTRIES: dict[tuple[str, str], type[Entry]] = {
-    ("wasi:http/incoming-handler", "handle"): wasip2_http.IncomingHandler,
-    ("wasmcloud:messaging/incoming-handler", "handle"): wasmcloud_messaging.IncomingHandler,
+ENTRIES: dict[tuple[str, str], tuple[type[Entry], ...]] = {
+    ("wasi:http/incoming-handler", "handle"): (
+        wasip2_http.IncomingHandler,
+        wasip2_http.LinkedHandler,
+    ),
+    ("wasmcloud:messaging/incoming-handler", "handle"): (wasmcloud_messaging.IncomingHandler,),
 }
 """Interface without version and function, and how they are called."""

@@ -336,7 +336,7 @@ class IncomingHandler(Entry):
     """The exported ``handle``: called with a request, answered with a response."""
 
     def arguments(self, guest: ComponentGuest, payload: bytes) -> list[Any]:
-        request = http.unpack_request(payload)
+        request = self._unpack(payload)
         if request.is_streamed != (guest.source is not None):
             raise errors.InvalidRequest("the rest of the request's body did not come with it")
         return [
@@ -350,10 +350,10 @@ class IncomingHandler(Entry):
             return None
         body = answer.body
         if body is None or body.is_finished:
-            return _whole(answer)
+            return self._pack(_whole(answer))
         guest.outflow = body
         # As much as there is, and no more than the window.
-        return http.pack_response(
+        return self._pack(
             http.Response(
                 status=answer.status,
                 headers=answer.headers.entries,
@@ -367,11 +367,7 @@ class IncomingHandler(Entry):
         if answer is None:
             raise errors.ActorError("the HTTP handler returned and never set its response")
         if not isinstance(answer, OutgoingResponse):
-            ((code, detail),) = answer.items()
-            said = code if detail is None else f"{code}: {detail}"
-            raise errors.ActorError(
-                f"the HTTP handler failed with {said}"[: limits.ERROR_TEXT_CHARS]
-            )
+            return self._failed(answer)
         body = answer.body
         if body is not None and not body.is_finished:
             promised = "" if body.length is None else f" of the {body.length} it promised"
@@ -379,16 +375,46 @@ class IncomingHandler(Entry):
                 f"the HTTP handler did not finish its body: it wrote {body.size} bytes{promised}"
             )
         # What has flowed is not given again.
-        return _whole(answer) if guest.outflow is None else b""
+        return self._pack(_whole(answer)) if guest.outflow is None else b""
+
+    # How a call says it, and wants to hear it.
+
+    def _unpack(self, payload: bytes) -> http.Request:
+        return http.unpack_request(payload)
+
+    def _pack(self, response: http.Response) -> bytes:
+        return http.pack_response(response)
+
+    def _failed(self, code: http.ErrorCode) -> bytes:
+        ((case, detail),) = code.items()
+        said = case if detail is None else f"{case}: {detail}"
+        raise errors.ActorError(f"the HTTP handler failed with {said}"[: limits.ERROR_TEXT_CHARS])
 
 
-def _whole(answer: OutgoingResponse) -> bytes:
+class LinkedHandler(IncomingHandler):
+    """The same ``handle``, as the target of another component's ``outgoing-handler``.
+
+    Options of the request are not looked at: they are about connections.
+    """
+
+    operation = http.OUTGOING_OPERATION
+
+    def _unpack(self, payload: bytes) -> http.Request:
+        request, _ = http.unpack_outgoing_request(payload)
+        return request
+
+    def _pack(self, response: http.Response) -> bytes:
+        return http.pack_outcome(response)
+
+    def _failed(self, code: http.ErrorCode) -> bytes:
+        return http.pack_outcome(code)
+
+
+def _whole(answer: OutgoingResponse) -> http.Response:
     body = answer.body
-    return http.pack_response(
-        http.Response(
-            status=answer.status,
-            headers=answer.headers.entries,
-            body=b"" if body is None else bytes(body.content),
-            trailers=[] if body is None else body.trailers,
-        )
+    return http.Response(
+        status=answer.status,
+        headers=answer.headers.entries,
+        body=b"" if body is None else bytes(body.content),
+        trailers=[] if body is None else body.trailers,
     )

@@ -79,7 +79,54 @@ class Inflow(InputStream):
         self._arrival.wake()
 
 
-class IncomingBody:
+class Rest:
+    """What of a response is still to come, while the request it answers may still flow.
+
+    Both end together: at its end, with an error, when the guest drops it, and with its call.
+    """
+
+    __slots__ = ("_guest", "_is_over", "_loop", "_request", "_source")
+
+    def __init__(
+        self, guest: ComponentGuest, source: Source, request: "OutgoingBody | None"
+    ) -> None:
+        """``request`` is the body that may still flow the other way."""
+        self._guest = guest
+        self._source = source
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._is_over = False
+        guest.flowing.add(self)
+
+    @property
+    def trailers(self) -> http.Headers:
+        return self._source.trailers
+
+    async def read(self, size_max: int) -> bytes:
+        content = b""
+        try:
+            content = await self._source.read(size_max)
+        except errors.LatticeError:
+            self.close()
+            raise
+        if not content:
+            self.close()
+        return content
+
+    def close(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._guest.flowing.discard(self)
+            self._source.close()
+            if self._request is not None:
+                self._request.close()
+
+    def give_up(self) -> None:
+        """Close it, from whatever thread the guest runs on."""
+        self._loop.call_soon_threadsafe(self.close)
+
+
+class IncomingBody(Abandonable):
     """What a request or a response brings."""
 
     __slots__ = ("_source", "_trailers", "inflow", "is_streamed")
@@ -101,8 +148,13 @@ class IncomingBody:
     def trailers(self) -> http.Headers:
         return self._trailers if self._source is None else self._source.trailers
 
+    def abandon(self) -> None:
+        # A request's goes with its call: whoever sent it waits for the response.
+        if isinstance(self._source, Rest):
+            self._source.give_up()
 
-class FutureTrailers(Condition):
+
+class FutureTrailers(Condition, Abandonable):
     """What follows a body: there when its end has come, to which the rest of it is skipped."""
 
     __slots__ = ("_guest", "_is_skipping", "body", "is_taken")
@@ -131,6 +183,9 @@ class FutureTrailers(Condition):
             inflow.put(b"")
         self.wake()
 
+    def abandon(self) -> None:
+        self.body.abandon()
+
 
 class Room(Condition):
     """There is room for more of a body, or nobody wants any."""
@@ -145,11 +200,8 @@ class Room(Condition):
         return self._body.room() != 0
 
 
-class OutgoingBody(Condition, Abandonable):
-    """A body that a guest writes: a response's, or a request's.
-
-    As a condition: nothing more comes, be it that it was finished, dropped, or not wanted any more.
-    """
+class OutgoingBody(Abandonable):
+    """A body that a guest writes: a response's, or a request's."""
 
     __slots__ = (
         "_changed",
@@ -159,11 +211,11 @@ class OutgoingBody(Condition, Abandonable):
         "error",
         "is_bounded",
         "is_closed",
-        "is_dropped",
         "is_finished",
         "is_request",
         "is_streamed",
         "length",
+        "settled",
         "size",
         "size_max",
         "trailers",
@@ -178,8 +230,7 @@ class OutgoingBody(Condition, Abandonable):
         is_request: bool = False,
         is_bounded: bool = False,
     ) -> None:
-        """``is_bounded`` where a reader will come for what is more than the window."""
-        super().__init__()
+        """``is_bounded`` where a reader comes for what is more than the window."""
         self.content = bytearray()
         """What was written and nobody has read."""
         self.size = 0
@@ -194,13 +245,14 @@ class OutgoingBody(Condition, Abandonable):
         self.is_streamed = False
         """Whether the guest has its stream."""
         self.is_finished = False
-        self.is_dropped = False
         self.is_closed = False
         """Whether its reader wants no more."""
         self.error: errors.LatticeError | None = None
-        """What its reader hears of when it is never finished."""
+        """Why it is never finished, for its reader."""
         self.closed: Callable[[], None] | None = None
         """Called when its reader wants no more of what is not complete."""
+        self.settled: Callable[[], object] | None = None
+        """Called when it is finished, or never will be."""
         self.vacancy = Room(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         """That of those who wait, once somebody does."""
@@ -237,7 +289,7 @@ class OutgoingBody(Condition, Abandonable):
     def finish(self, trailers: http.Headers) -> bool:
         """End it in good order; false if it is not as long as it was said to be."""
         if self.length is not None and self.size != self.length:
-            self.abandon()
+            self._break(f"it was said to be {self.length} bytes, and ended after {self.size}")
             return False
         self.trailers = trailers
         self.is_finished = True
@@ -245,8 +297,13 @@ class OutgoingBody(Condition, Abandonable):
         return True
 
     def abandon(self) -> None:
-        self.is_dropped = True
-        self._tell()
+        self._break("it was dropped before it was finished")
+
+    def _break(self, why: str) -> None:
+        # A response that breaks off says so when its handler has ended.
+        if self.is_request:
+            self.error = self.error or errors.ActorError(f"the request's body broke off: {why}")
+            self._tell()
 
     def _tell(self) -> None:
         if self._loop is not None:
@@ -254,16 +311,19 @@ class OutgoingBody(Condition, Abandonable):
 
     # The reader's side, on the event loop's thread.
 
-    def is_true(self) -> bool:
-        return self.is_finished or self.is_dropped or self.is_closed
-
     def prepare(self) -> None:
         self._loop = asyncio.get_running_loop()
 
     def _look(self) -> None:
-        self.wake()
+        if self.is_settled and self.settled is not None:
+            self.settled()
         if self._changed is not None:
             self._changed.set()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is finished, or never will be."""
+        return self.is_finished or self.error is not None
 
     def take(self, size_max: int) -> bytes:
         """Take what was written, and is not read."""
@@ -279,6 +339,8 @@ class OutgoingBody(Condition, Abandonable):
             self._changed = asyncio.Event()
         while True:
             self._changed.clear()
+            if self.is_closed:
+                raise errors.Cancelled("nobody wants the rest of the body")
             if self.content:
                 return self.take(size_max)
             if self.is_finished:

@@ -1,25 +1,27 @@
 """``wasi:http/outgoing-handler``: the guest's requests, which are calls along its link.
 
 Such a call goes on beside the guest, which may have several under way and poll for all of them. It
-is sent when the guest has finished the request's body, ends with the guest's own call, and is
-cancelled when the guest drops the future that stands for it. What goes wrong on the way is an error
-code; where the interface has no words for it, the actor's log says more.
+is sent as soon as the guest waits for something: whole, when the request's body is finished by
+then, or else with the rest of it flowing, as may the response's. It ends with the guest's own call,
+and is cancelled when the guest drops what stands for it: the future, the response, or its body.
+What goes wrong on the way is an error code; where the interface has no words for it, the actor's
+log says more.
 """
 
 import asyncio
-import inspect
 import re
 from typing import Any
 
 from host.engine import wit
 from host.engine.component_guest import Abandonable, ComponentGuest, Later, Table
 from host.engine.guest import HostCalls
-from host.engine.wasip2 import Condition, Readiness, err, get, ok, until_true
+from host.engine.wasip2 import Condition, Readiness, err, get, ok
 from host.engine.wasip2_http import METHODS, TYPES, Fields, declared_length
-from host.engine.wasip2_http_bodies import IncomingBody, OutgoingBody
+from host.engine.wasip2_http_bodies import IncomingBody, OutgoingBody, Rest
 from host.engine.wasip2_http_errors import check_error_code, error_code, internal
 from lattice import errors, limits
 from lattice.wire import http
+from lattice.wire.invocation import Reply
 
 TABLE = Table()
 function = TABLE.put
@@ -43,21 +45,23 @@ class OutgoingRequest:
         self.headers = headers
         self.body: OutgoingBody | None = None
 
-    def sent(self) -> http.Request:
-        """As it goes over the link, its body being complete."""
+    def sent(self, *, is_streamed: bool) -> http.Request:
+        """As it goes over the link: its body whole, or what is there of one that flows."""
         ((method, other_method),) = self.method.items()
         scheme = None
         if self.scheme is not None:
             ((name, other_scheme),) = self.scheme.items()
             scheme = other_scheme or name.lower()
+        size_max = limits.STREAM_WINDOW_BYTES if is_streamed else limits.PAYLOAD_BYTES_MAX
         return http.Request(
             method=other_method or method.upper(),
             path=self.path,
             scheme=scheme,
             authority=self.authority,
             headers=self.headers.entries,
-            body=b"" if self.body is None else bytes(self.body.content),
-            trailers=[] if self.body is None else self.body.trailers,
+            body=b"" if self.body is None else self.body.take(size_max),
+            trailers=[] if self.body is None or is_streamed else self.body.trailers,
+            is_streamed=is_streamed,
         )
 
 
@@ -79,29 +83,38 @@ class RequestOptions:
         )
 
 
-class IncomingResponse:
-    __slots__ = ("is_consumed", "response")
+class IncomingResponse(Abandonable):
+    __slots__ = ("is_consumed", "response", "rest")
 
-    def __init__(self, response: http.Response) -> None:
+    def __init__(self, response: http.Response, rest: Rest | None) -> None:
         self.response = response
+        self.rest = rest
+        """The rest of its body."""
         self.is_consumed = False
+
+    def abandon(self) -> None:
+        if self.rest is not None and not self.is_consumed:
+            self.rest.give_up()
 
 
 class FutureIncomingResponse(Condition, Abandonable):
     """A request under way, and then what came of it."""
 
-    __slots__ = ("is_taken", "outcome", "task")
+    __slots__ = ("is_taken", "outcome", "rest", "task")
 
     def __init__(self) -> None:
         super().__init__()
         self.outcome: http.Response | http.ErrorCode | None = None
+        self.rest: Rest | None = None
+        """What of a response's body is still to come."""
         self.is_taken = False
         self.task: asyncio.Task[None] | None = None
 
     def is_true(self) -> bool:
         return self.outcome is not None
 
-    def settle(self, outcome: http.Response | http.ErrorCode) -> None:
+    def settle(self, outcome: http.Response | http.ErrorCode, rest: Rest | None) -> None:
+        self.rest = rest
         self.outcome = outcome
         self.wake()
 
@@ -109,33 +122,61 @@ class FutureIncomingResponse(Condition, Abandonable):
         if (task := self.task) is not None and not task.done():
             # From whatever thread the guest runs on.
             task.get_loop().call_soon_threadsafe(task.cancel)
+        elif self.rest is not None and not self.is_taken:
+            self.rest.give_up()
 
 
 async def send(
-    host: HostCalls, link_name: str, outgoing: OutgoingRequest, options: http.Options
-) -> http.Response | http.ErrorCode:
-    """Send a request when its body is complete; gives what came of it."""
+    guest: ComponentGuest,
+    host: HostCalls,
+    link_name: str,
+    outgoing: OutgoingRequest,
+    options: http.Options,
+    due: asyncio.Event,
+) -> tuple[http.Response | http.ErrorCode, Rest | None]:
+    """Send a request when it is due, and wait for its response; gives what came of it."""
+    body, rest = outgoing.body, None
     try:
-        if (body := outgoing.body) is not None:
-            await until_true(body)
-            if not body.is_finished:
-                return {"internal-error": "the request's body was dropped before it was finished"}
-        payload = http.pack_outgoing_request(outgoing.sent(), options)
-        answer = host.call(link_name, HANDLER, http.OUTGOING_OPERATION, payload)
-        return _outcome(await answer if inspect.isawaitable(answer) else answer)
+        await due.wait()
+        if body is not None and body.error is not None:
+            raise body.error
+        stream = None if body is None or body.is_finished else body
+        payload = http.pack_outgoing_request(outgoing.sent(is_streamed=stream is not None), options)
+        reply = await host.exchange(link_name, HANDLER, http.OUTGOING_OPERATION, payload, stream)
+        if reply.stream is not None:
+            rest = Rest(guest, reply.stream, stream)
+        return _outcome(reply), rest
     except errors.LatticeError as error:
         code = error_code(error)
         if "internal-error" not in code:
             host.log("warning", f"an HTTP request failed: {error.code}: {error.text}")
-        return code
+        return code, None
+    finally:
+        # It may flow as long as its response does.
+        if body is not None and rest is None:
+            body.close()
 
 
-def _outcome(answer: bytes) -> http.Response | http.ErrorCode:
+def _due(guest: ComponentGuest, body: OutgoingBody | None) -> asyncio.Event:
+    """When a body is whole, or never will be, or its guest waits before that."""
+    due = asyncio.Event()
+    if body is None or body.is_settled:
+        due.set()
+    else:
+        body.settled = due.set
+        body.prepare()
+        guest.at_wait.append(due.set)
+    return due
+
+
+def _outcome(reply: Reply) -> http.Response | http.ErrorCode:
     """Decode the answer of whoever is linked, and hold it against the interface."""
     try:
-        outcome = http.unpack_outcome(answer)
+        outcome = http.unpack_outcome(reply.payload)
         if isinstance(outcome, dict):
             check_error_code(outcome, "error-code", wit.Budget())
+        elif outcome.is_streamed != (reply.stream is not None):
+            raise errors.InvalidRequest("the rest of the response's body did not come with it")
     except errors.LatticeError as error:
         return internal(f"the answer to a request is none: {error.text}")
     return outcome
@@ -246,14 +287,19 @@ for _each in ("connect-timeout", "first-byte-timeout", "between-bytes-timeout"):
 def _handle(guest: ComponentGuest, number: int, options: int | None) -> Any:
     outgoing = guest.take(number)
     said = RequestOptions() if options is None else guest.take(options)
-    if len(guest.under_way) >= limits.OUTGOING_REQUESTS_PER_CALL_MAX:
+    if len(guest.under_way) + len(guest.flowing) >= limits.OUTGOING_REQUESTS_PER_CALL_MAX:
         return err({"connection-limit-reached": None})
+    if outgoing.body is not None:
+        # From here on it has a reader.
+        outgoing.body.is_bounded = True
     future = FutureIncomingResponse()
     link_name = guest.link_name(HANDLER)
 
     def begin(host: HostCalls) -> bytes:
+        due = _due(guest, outgoing.body)
+
         async def work() -> None:
-            future.settle(await send(host, link_name, outgoing, said.sent()))
+            future.settle(*await send(guest, host, link_name, outgoing, said.sent(), due))
 
         future.task = guest.begin(work(), name="an actor's HTTP request")
         return b""
@@ -281,7 +327,8 @@ def _get(guest: ComponentGuest, number: int) -> Any:
         return err()
     future.is_taken = True
     if isinstance(outcome, http.Response):
-        return ok(ok(guest.own("incoming-response", IncomingResponse(outcome))))
+        response = IncomingResponse(outcome, future.rest)
+        return ok(ok(guest.own("incoming-response", response)))
     return ok(err(outcome))
 
 
@@ -305,4 +352,5 @@ def _consume(guest: ComponentGuest, number: int) -> Any:
         return err()
     incoming.is_consumed = True
     response = incoming.response
-    return ok(guest.own("incoming-body", IncomingBody(guest, response.body, response.trailers)))
+    body = IncomingBody(guest, response.body, response.trailers, incoming.rest)
+    return ok(guest.own("incoming-body", body))

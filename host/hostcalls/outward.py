@@ -11,7 +11,8 @@ from lattice.rpc import Rpc, parse_timeout_ms
 from lattice.state.links import LinkTable
 from lattice.wire.control import Link
 from lattice.wire.histogram import Histogram
-from lattice.wire.invocation import Invocation
+from lattice.wire.invocation import Invocation, Reply
+from lattice.wire.streams import Source
 
 LINK_TALLIES_MAX = 100
 """Links whose calls are counted at a time, of one actor; the one counted first is forgotten."""
@@ -115,13 +116,44 @@ class GuestCalls:
         outward = self._outward
         if outward.builtins.serves(namespace):
             return outward.builtins.call(namespace, operation, payload)
-        link = find_link(outward.links, outward.actor_id, binding or names.DEFAULT_LINK, namespace)
-        return self._send(link, namespace, operation, payload)
+        link = self._link(binding, namespace)
+        return self._send_whole(link, namespace, operation, payload)
+
+    async def exchange(
+        self, binding: str, namespace: str, operation: str, payload: bytes, stream: Source | None
+    ) -> Reply:
+        """Send a call whose payload, and whose answer, may flow.
+
+        Raises:
+            LatticeError: as ``call``, and what the target says.
+        """
+        link = self._link(binding, namespace)
+        return await self._send(
+            link, namespace, operation, payload, stream=stream, takes_stream=True
+        )
+
+    def _link(self, binding: str, namespace: str) -> Link:
+        outward = self._outward
+        return find_link(outward.links, outward.actor_id, binding or names.DEFAULT_LINK, namespace)
 
     def log(self, level: str, text: str) -> None:
         self._outward.logs.guest(self._outward.actor_id, level, text, call=self._cause.id)
 
-    async def _send(self, link: Link, namespace: str, operation: str, payload: bytes) -> bytes:
+    async def _send_whole(
+        self, link: Link, namespace: str, operation: str, payload: bytes
+    ) -> bytes:
+        return (await self._send(link, namespace, operation, payload)).payload
+
+    async def _send(
+        self,
+        link: Link,
+        namespace: str,
+        operation: str,
+        payload: bytes,
+        *,
+        stream: Source | None = None,
+        takes_stream: bool = False,
+    ) -> Reply:
         cause = self._cause
         invocation = Invocation(
             source=self._outward.actor_id,
@@ -134,6 +166,8 @@ class GuestCalls:
             link_name=link.name,
             hops=cause.hops + 1,
             trace=cause.trace,
+            stream=stream,
+            takes_stream=takes_stream,
         )
         tally = self._outward.tally(link)
         began_ns = perf_counter_ns()
@@ -149,7 +183,7 @@ class GuestCalls:
         tally.bytes_in += len(reply.payload)
         if reply.usage is not None:
             tally.cpu_us += reply.usage.cpu_us
-        return reply.payload
+        return reply
 
 
 def find_link(links: LinkTable, source: str, link_name: str, namespace: str) -> Link:

@@ -2,21 +2,27 @@
 
 A connection goes to the very address that was judged: no name is looked up here. A name only serves
 TLS, to find and to check the certificate. Bodies are passed on as they come, in whatever coding.
+
+A request is sent whole, or its body flows while the response is read, which may begin, and even
+end, before. Each side waits for the other: nothing is read of a source while the server takes
+nothing, nor of the server while nobody reads the response.
 """
 
 import asyncio
 import errno
-import itertools
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 import h11
 
-from lattice import limits
-from lattice.wire.http import Headers, Response
+from lattice import errors, limits
+from lattice.aio.tasks import TaskGroup
+from lattice.wire.http import Headers
+from lattice.wire.streams import Source
 from providers.http_client import messages
 from providers.http_client.addresses import Address
 from providers.http_client.failures import Failure
@@ -51,13 +57,12 @@ class Bounds:
 
     first_byte_timeout_s: float
     between_bytes_timeout_s: float
+    request_bytes_max: int
     response_bytes_max: int
-    hold: Callable[[int], bool]
-    """Takes note of bytes that are to be held in memory; whether there is room for them."""
 
 
 class _Wire(asyncio.Protocol):
-    """The bytes of a connection; at most one coroutine waits for a change of it."""
+    """The bytes of a connection; at most one coroutine sends, and one receives."""
 
     def __init__(self, on_close: Callable[[], None]) -> None:
         self._on_close = on_close
@@ -66,12 +71,14 @@ class _Wire(asyncio.Protocol):
         self._is_held_up = False
         self._ended = False
         self._error: Exception | None = None
-        self._changed: asyncio.Future[None] | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
         self._transport: asyncio.Transport
         self.is_expected = False
         """Whether anything may come: what comes unasked would answer a later request."""
         self.is_made = False
         """Whether there ever was a connection: then its end is told."""
+        self.wanted_since: float | None = None
+        """Since when somebody has wanted bytes, and none have come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Those of uvloop are transports in all but ancestry.
@@ -83,6 +90,7 @@ class _Wire(asyncio.Protocol):
             self._transport.abort()
             return
         self._arrived += data
+        self.wanted_since = None
         if len(self._arrived) > BUFFER_BYTES and not self._is_held_up:
             self._is_held_up = True
             self._transport.pause_reading()
@@ -90,10 +98,12 @@ class _Wire(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._ended = True
+        self.wanted_since = None
         self._note_change()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._ended = True
+        self.wanted_since = None
         self._error = error
         self._note_change()
         self._on_close()
@@ -114,10 +124,10 @@ class _Wire(asyncio.Protocol):
     def was_reset(self) -> bool:
         return self._error is not None
 
-    async def send(self, data: bytes, timeout_s: float) -> bool:
-        """Send everything, unless the server answers or leaves before it took it.
+    async def send(self, data: bytes, timeout_s: float, *, through_answer: bool = False) -> bool:
+        """Send everything, unless the server leaves before it took it, or answers.
 
-        Returns whether everything was sent.
+        Returns whether everything was sent. With ``through_answer`` an answer may come meanwhile.
 
         Raises:
             Failure: the server takes nothing for so long.
@@ -128,11 +138,14 @@ class _Wire(asyncio.Protocol):
                 return False
             self._transport.write(bytes(view[start : start + PIECE_BYTES]))
             while self._is_full:
-                if not self.is_quiet:
+                if self._ended or (self._arrived and not through_answer):
                     return False
                 try:
                     await self._wait_changed(timeout_s)
                 except TimeoutError:
+                    if self._arrived:
+                        # It may wait in its turn, until somebody reads what it answers.
+                        continue
                     raise Failure(
                         "connection-write-timeout",
                         f"the server took nothing of the request for {timeout_s:g} s",
@@ -148,6 +161,8 @@ class _Wire(asyncio.Protocol):
         while not self._arrived:
             if self._ended:
                 return b""
+            if self.wanted_since is None:
+                self.wanted_since = asyncio.get_running_loop().time()
             await self._wait_changed(timeout_s)
         data = bytes(self._arrived[:PIECE_BYTES])
         del self._arrived[:PIECE_BYTES]
@@ -156,29 +171,67 @@ class _Wire(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether there is something to receive."""
+        return bool(self._arrived)
+
     def abort(self) -> None:
         self._transport.abort()
 
     async def _wait_changed(self, timeout_s: float) -> None:
-        self._changed = asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(timeout_s):
-            await self._changed
+        changed = asyncio.get_running_loop().create_future()
+        self._waiting.add(changed)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await changed
+        finally:
+            self._waiting.discard(changed)
 
     def _note_change(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
+        for each in self._waiting:
+            if not each.done():
+                each.set_result(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What begins a response."""
+
+    status: int
+    headers: Headers
+    has_body: bool
+    length: int | None
+    """How long its body says it is."""
 
 
 class Connection:
     """One connection. It carries a request at a time, and is good for nothing after a failure."""
 
-    def __init__(self, wire: _Wire, target: Target, since_s: float) -> None:
+    def __init__(self, wire: _Wire, target: Target, since_s: float, *, tasks: TaskGroup) -> None:
+        """``tasks`` is where bodies of requests are sent that flow."""
         self._wire = wire
         self._http = h11.Connection(
             h11.CLIENT, max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX
         )
-        self._received_bytes = 0
+        self._tasks = tasks
         self._exchanges = 0
+        self._received_bytes = self._body_bytes = self._parts = 0
+        self._ends_with_connection = False
+        """Whether only the connection's end tells the end of the response's body."""
+        self.is_over = False
+        """Whether the response has ended."""
+        self._is_sent = False
+        """Whether all of the request was sent."""
+        self._sending: asyncio.Task[None] | None = None
+        self._sent_at = 0.0
+        """When that ended."""
+        self._broken: Exception | None = None
+        """Why the request broke off."""
+        self._parts_due = PARTS_PER_TURN
+        """Parts of the body after which others have their turn."""
+        self.trailers: Headers = []
+        """What followed the response's body."""
         self.target = target
         self.since_s = since_s
         """When it was made, on the event loop's clock."""
@@ -191,37 +244,73 @@ class Connection:
         )
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close it at once, whatever goes over it."""
+        if self._sending is not None:
+            self._sending.cancel()
         self._wire.abort()
 
-    async def exchange(self, request: Request, bounds: Bounds) -> Response:
-        """Send a checked request and receive its response, whole.
+    async def begin(self, request: Request, bounds: Bounds, source: Source | None = None) -> Head:
+        """Send a checked request, and receive the head of its response.
+
+        With the source of the rest of its body that goes on until ``finish`` or ``abort``.
 
         Raises:
             Stale: it had been used before, and was closed without a word.
             Failure: anything else.
         """
         self._exchanges += 1
-        self._received_bytes = 0
+        self._received_bytes = self._body_bytes = self._parts = 0
+        self.is_over = self._is_sent = False
+        self.trailers = []
         self._wire.is_expected = True
         try:
-            is_sent = await self._send(request, bounds)
-            response = await self._receive(request, bounds)
+            if source is None:
+                self._is_sent = await self._send(request, bounds)
+            else:
+                self._sending = self._tasks.spawn(
+                    self._send_on(request, source, bounds), name="body of a request"
+                )
+            head = await self._receive_head(bounds)
         except h11.RemoteProtocolError as error:
             raise self._misbehaviour(error) from None
+        headers = messages.received(head.headers)
+        has_body = request.method != "HEAD" and head.status_code not in (204, 304)
+        length = _length(headers)
+        if has_body and length is not None:
+            # Before any of it is read.
+            _check_size(length, bounds)
+        self._ends_with_connection = has_body and not _tells_its_end(head)
+        return Head(status=head.status_code, headers=headers, has_body=has_body, length=length)
+
+    async def read(self, bounds: Bounds, size_max: int, *, waits: bool = True) -> bytes:
+        """Give a piece of the response's body; none when it ``is_over``.
+
+        Without ``waits`` also none when none is there. Cancelling it loses nothing.
+
+        Raises:
+            Failure: it broke off, or the request did.
+        """
+        if self._parts >= self._parts_due:
+            self._parts_due = self._parts + PARTS_PER_TURN
+            await asyncio.sleep(0)
+        try:
+            return await self._read(bounds, size_max, waits=waits)
+        except h11.RemoteProtocolError as error:
+            raise self._misbehaviour(error) from None
+
+    def finish(self) -> None:
+        """End an exchange whose response has ended; what is not sent by then never is."""
         is_over = self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
         # What follows a response unasked would be taken for the answer to the next request.
-        if is_sent and is_over and not self._http.trailing_data[0]:
+        if self._is_sent and is_over and not self._http.trailing_data[0]:
             self._http.start_next_cycle()
             self._wire.is_expected = False
-        return response
+        else:
+            self.abort()
 
     async def _send(self, request: Request, bounds: Bounds) -> bool:
-        head = h11.Request(
-            method=request.method, target=request.path, headers=_raw(messages.framed(request))
-        )
         parts = (
-            self._http.send(head),
+            self._http.send(_event_of(request)),
             self._http.send(h11.Data(data=request.body)) if request.body else b"",
             self._http.send(h11.EndOfMessage(headers=_raw(request.trailers))),
         )
@@ -230,34 +319,70 @@ class Connection:
                 return False
         return True
 
-    async def _receive(self, request: Request, bounds: Bounds) -> Response:
-        head = await self._receive_head(bounds)
-        headers = messages.received(head.headers)
-        has_body = request.method != "HEAD" and head.status_code not in (204, 304)
-        if has_body:
-            _check_length(headers, bounds)
-        body = bytearray()
-        trailers: Headers = []
-        for part in itertools.count(1):
-            if part % PARTS_PER_TURN == 0:
-                await asyncio.sleep(0)
-            event = await self._event(bounds, bounds.between_bytes_timeout_s)
+    async def _send_on(self, request: Request, source: Source, bounds: Bounds) -> None:
+        """Send a request whose body flows; one that breaks off takes the connection with it."""
+        try:
+            await self._send_flowing(request, source, bounds)
+        except errors.LatticeError as error:
+            text = f"the request's body broke off: {error.code}: {error.text}"
+            self._broken = Failure("internal-error", text, text[: limits.ERROR_TEXT_CHARS])
+        except Exception as error:
+            self._broken = error
+        finally:
+            self._sent_at = asyncio.get_running_loop().time()
+            if not self._is_sent:
+                source.close()
+            if self._broken is not None:
+                self._wire.abort()
+
+    async def _send_flowing(self, request: Request, source: Source, bounds: Bounds) -> None:
+        timeout_s = bounds.between_bytes_timeout_s
+        data = self._http.send(_event_of(request)) or b""
+        content, size_bytes = request.body, len(request.body)
+        while True:
+            if content:
+                if request.length is not None and size_bytes > request.length:
+                    raise _unlike_promise(size_bytes, request.length)
+                data += self._http.send(h11.Data(data=content)) or b""
+            if not await self._wire.send(data, timeout_s, through_answer=True):
+                return
+            if not (content := await source.read(PIECE_BYTES)):
+                break
+            data = b""
+            size_bytes += len(content)
+            messages.check_size(size_bytes, bounds.request_bytes_max)
+        if request.length is not None and size_bytes < request.length:
+            raise _unlike_promise(size_bytes, request.length)
+        # Where the length was told there is no place for them.
+        trailers = messages.checked_trailers(source.trailers) if request.length is None else []
+        end = self._http.send(h11.EndOfMessage(headers=_raw(trailers))) or b""
+        self._is_sent = await self._wire.send(end, timeout_s, through_answer=True)
+
+    async def _read(self, bounds: Bounds, size_max: int, *, waits: bool) -> bytes:
+        content = bytearray()
+        # Many small parts make one piece, as far as they are there.
+        while not self.is_over and len(content) < size_max and self._parts < self._parts_due:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                if not self._wire.has_arrived and (content or not waits):
+                    break
+                await self._feed(bounds, bounds.between_bytes_timeout_s)
+                continue
             match event:
                 case h11.Data():
-                    _check_size(len(body) + len(event.data), bounds)
-                    _hold(len(event.data), bounds)
-                    body += event.data
-                    _check_parts(part, len(body))
+                    self._parts += 1
+                    self._body_bytes += len(event.data)
+                    _check_size(self._body_bytes, bounds)
+                    _check_parts(self._parts, self._body_bytes)
+                    content += event.data
                 case h11.EndOfMessage():
-                    trailers = messages.received(event.headers)
-                    break
-                case h11.ConnectionClosed() | h11.PAUSED:
-                    break
-        if has_body and self._wire.was_reset and not _tells_its_end(head):
+                    self.trailers = messages.received(event.headers)
+                    self.is_over = True
+                case _:
+                    self.is_over = True
+        if self.is_over and self._ends_with_connection and self._wire.was_reset:
             raise _incomplete()
-        return Response(
-            status=head.status_code, headers=headers, body=bytes(body), trailers=trailers
-        )
+        return bytes(content)
 
     async def _receive_head(self, bounds: Bounds) -> h11.Response:
         for _ in range(limits.HTTP_CLIENT_INTERIM_MAX):
@@ -277,21 +402,35 @@ class Connection:
         raise Failure("HTTP-protocol-error", "the server sends nothing but interim responses")
 
     async def _event(self, bounds: Bounds, timeout_s: float) -> "h11.Event | type[h11.PAUSED]":
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            await self._feed(bounds, timeout_s)
+        assert event is h11.PAUSED or not isinstance(event, type)
+        return event
+
+    async def _feed(self, bounds: Bounds, timeout_s: float) -> None:
+        """Have h11 know more of what the server sends."""
+        data = await self._receive(
+            bounds, bounds.between_bytes_timeout_s if self._received_bytes else timeout_s
+        )
+        if self._broken is not None:
+            raise self._broken
+        if not data and not self._received_bytes:
+            raise self._closed()
+        self._received_bytes += len(data)
+        self._http.receive_data(data)
+
+    async def _receive(self, bounds: Bounds, timeout_s: float) -> bytes:
+        loop = asyncio.get_running_loop()
         while True:
-            event = self._http.next_event()
-            if event is not h11.NEED_DATA:
-                assert event is h11.PAUSED or not isinstance(event, type)
-                return event
-            try:
-                data = await self._wire.receive(
-                    bounds.between_bytes_timeout_s if self._received_bytes else timeout_s
-                )
-            except TimeoutError:
-                raise self._silence(bounds) from None
-            if not data and not self._received_bytes:
-                raise self._closed()
-            self._received_bytes += len(data)
-            self._http.receive_data(data)
+            left_s = timeout_s
+            if self._sending is None or self._sending.done():
+                now = loop.time()
+                left_s += max(self._wire.wanted_since or now, self._sent_at) - now
+                if left_s <= 0:
+                    raise self._silence(bounds)
+            # Otherwise it may wait for the rest of the request, and has its time from then on.
+            with suppress(TimeoutError):
+                return await self._wire.receive(left_s)
 
     def _silence(self, bounds: Bounds) -> Failure:
         if not self._received_bytes:
@@ -320,11 +459,17 @@ class Connection:
 
 
 async def connect(
-    target: Target, address: Address, *, tls: ssl.SSLContext | None, on_close: Callable[[], None]
+    target: Target,
+    address: Address,
+    *,
+    tls: ssl.SSLContext | None,
+    tasks: TaskGroup,
+    on_close: Callable[[], None],
 ) -> Connection:
     """Connect to this very address, and with ``tls`` prove that it is the target's.
 
-    ``on_close`` is called once, whether or not this fails.
+    ``tasks`` is where it sends bodies that flow. ``on_close`` is called once, whether or not this
+    fails.
 
     Raises:
         Failure: it can't be done.
@@ -345,7 +490,7 @@ async def connect(
         if isinstance(error, OSError):
             raise _unreachable(target, address, error) from None
         raise
-    return Connection(wire, target, loop.time())
+    return Connection(wire, target, loop.time(), tasks=tasks)
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, address: Address, port: int) -> socket.socket:
@@ -390,6 +535,12 @@ def _unreachable(target: Target, address: Address, error: OSError) -> Failure:
     return Failure("destination-unavailable", f"{where} can't be reached: {error}")
 
 
+def _event_of(request: Request) -> h11.Request:
+    return h11.Request(
+        method=request.method, target=request.path, headers=_raw(messages.framed(request))
+    )
+
+
 def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value) for name, value in headers]
 
@@ -399,12 +550,9 @@ def _tells_its_end(head: h11.Response) -> bool:
     return any(name in (b"content-length", b"transfer-encoding") for name, _ in head.headers)
 
 
-def _check_length(headers: Headers, bounds: Bounds) -> None:
-    """Refuse what announces itself as too large before any of it is read."""
-    for name, value in headers:
-        if name == "content-length":
-            # h11 has seen to it that it is a number of at most twenty digits.
-            _check_size(int(value), bounds)
+def _length(headers: Headers) -> int | None:
+    # h11 has seen to it that it is one number of at most twenty digits.
+    return next((int(value) for name, value in headers if name == "content-length"), None)
 
 
 def _check_size(size_bytes: int, bounds: Bounds) -> None:
@@ -424,11 +572,12 @@ def _check_parts(parts: int, body_bytes: int) -> None:
         )
 
 
-def _hold(size_bytes: int, bounds: Bounds) -> None:
-    if not bounds.hold(size_bytes):
-        raise Failure(
-            "HTTP-response-body-size", "the provider has no room for more of the response's body"
-        )
+def _unlike_promise(size_bytes: int, length: int) -> Failure:
+    return Failure(
+        "HTTP-request-body-size",
+        f"content-length says {length}, and the body has {size_bytes} bytes",
+        size_bytes,
+    )
 
 
 def _head_too_large(size_bytes: int | None) -> Failure:

@@ -40,6 +40,7 @@ ERRORS: Mapping[str, type[LatticeError]] = {
     "HTTP-response-timeout": errors.Unavailable,
     "HTTP-protocol-error": errors.ProviderError,
     "loop-detected": errors.ProviderError,
+    "internal-error": errors.ProviderError,
 }
 """The cases of ``wasi:http/types.error-code`` that happen here, and the lattice's errors."""
 

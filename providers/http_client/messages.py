@@ -16,6 +16,9 @@ from providers.http_client.targets import Target
 NAME_CHARS_MAX = 256
 """Longest name of a header; three times the longest that is registered."""
 
+LENGTH_DIGITS_MAX = 19
+"""Of a content-length: more than any body has bytes, and fewer than int() would mind."""
+
 METHOD_CHARS_MAX = 32
 """Longest method; the longest registered has 17."""
 
@@ -61,6 +64,10 @@ class Request:
     """The caller's own; ``framed`` adds the client's."""
     body: bytes = b""
     trailers: Headers = field(default_factory=list)
+    is_streamed: bool = False
+    """Whether more of the body, and its trailers, are still to come."""
+    length: int | None = None
+    """How long a body that is streamed says it will be."""
 
 
 def checked(request: Request, *, body_bytes_max: int) -> Request:
@@ -77,22 +84,19 @@ def checked(request: Request, *, body_bytes_max: int) -> Request:
     if request.path == "*" and method != "OPTIONS":
         raise Failure("HTTP-request-URI-invalid", f"the path * is only for OPTIONS, not {method}")
     size_bytes = len(request.body)
-    if size_bytes > body_bytes_max:
-        raise Failure(
-            "HTTP-request-body-size",
-            f"the body is {size_bytes} bytes, over the limit of {body_bytes_max};"
-            " max_request_body_bytes of the link can raise it",
-            size_bytes,
-        )
+    check_size(size_bytes, body_bytes_max)
     _check_fields(request.headers, "header")
     _check_fields(request.trailers, "trailer")
-    for name, value in request.headers:
-        if name == "content-length" and value.strip() != str(size_bytes).encode():
-            raise Failure(
-                "HTTP-request-body-size",
-                f"content-length says {value[:40]!r}, and the body is {size_bytes} bytes",
-                size_bytes,
-            )
+    lengths = {value.strip() for name, value in request.headers if name == "content-length"}
+    length = None
+    if request.is_streamed:
+        length = _declared(lengths, body_bytes_max)
+    elif lengths - {str(size_bytes).encode()}:
+        raise Failure(
+            "HTTP-request-body-size",
+            f"content-length says {max(lengths)[:40]!r}, and the body is {size_bytes} bytes",
+            size_bytes,
+        )
     return Request(
         target=request.target,
         method=method,
@@ -100,13 +104,53 @@ def checked(request: Request, *, body_bytes_max: int) -> Request:
         headers=_own(request.headers, CONNECTION_HEADERS | OUR_HEADERS),
         body=request.body,
         trailers=_own(request.trailers, CONNECTION_HEADERS | OUR_HEADERS),
+        is_streamed=request.is_streamed,
+        length=length,
     )
+
+
+def check_size(size_bytes: int, body_bytes_max: int) -> None:
+    """
+    Raises:
+        Failure: a request's body may not be so large.
+    """
+    if size_bytes > body_bytes_max:
+        raise Failure(
+            "HTTP-request-body-size",
+            f"the body is {size_bytes} bytes, over the limit of {body_bytes_max};"
+            " max_request_body_bytes of the link can raise it",
+            size_bytes,
+        )
+
+
+def checked_trailers(trailers: Headers) -> Headers:
+    """What of the trailers of a body that was streamed may be sent.
+
+    Raises:
+        Failure: one can't be.
+    """
+    _check_fields(trailers, "trailer")
+    return _own(trailers, CONNECTION_HEADERS | OUR_HEADERS)
+
+
+def _declared(lengths: set[bytes], body_bytes_max: int) -> int | None:
+    if not lengths:
+        return None
+    said = lengths.pop()
+    if lengths or not said.isdigit() or len(said) > LENGTH_DIGITS_MAX:
+        raise Failure("HTTP-request-body-size", f"content-length says {said[:40]!r}: no number")
+    check_size(int(said), body_bytes_max)
+    return int(said)
 
 
 def framed(request: Request) -> Headers:
     """All headers of a checked request, those that make it a message included."""
     headers = [("host", request.target.authority.encode()), *request.headers]
-    if request.trailers:
+    if request.length is not None:
+        headers.append(("content-length", str(request.length).encode()))
+    elif request.is_streamed:
+        headers.append(("transfer-encoding", b"chunked"))
+    elif request.trailers:
         names = ", ".join(dict.fromkeys(name for name, _ in request.trailers))
         headers += [("transfer-encoding", b"chunked"), ("trailer", names.encode())]
     elif request.body or request.method in METHODS_WITH_BODY:

@@ -38,6 +38,7 @@ def decode_request(payload: bytes) -> tuple[Request, Options]:
             headers=request.headers,
             body=request.body,
             trailers=request.trailers,
+            is_streamed=request.is_streamed,
         ),
         options,
     )

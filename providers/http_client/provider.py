@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import structlog
 
 from lattice import errors
+from lattice.aio.tasks import TaskGroup
 from providers.http_client import contract, outgoing_handler, settings
 from providers.http_client.client import Budget, Client
 from providers.http_client.failures import Failure
 from providers.http_client.resolver import Resolver, SystemResolver
 from providers.http_client.settings import Settings, Trust
-from providers.sdk import Call, Link, LinkedProvider, backends, configuration
+from providers.sdk import Call, Link, LinkedProvider, Reply, backends, configuration
 
 log = structlog.get_logger()
 
@@ -21,9 +22,11 @@ class HttpClient(LinkedProvider[Client]):
     """Serves ``wasmcloud:httpclient`` and ``wasi:http``, to where each link allows."""
 
     provider_keys = settings.KEYS
+    takes_streams = True
 
     def __init__(self, resolver: Resolver | None = None) -> None:
         super().__init__()
+        self._tasks = TaskGroup("HTTP client")
         self._system = SystemResolver() if resolver is None else None
         self._resolver = resolver or self._system
         self._budget = Budget()
@@ -32,11 +35,12 @@ class HttpClient(LinkedProvider[Client]):
         for client in self.links.values():
             client.close()
         self.links.clear()
+        await self._tasks.aclose()
         if self._system is not None:
             self._system.close()
 
-    async def handle(self, call: Call) -> bytes:
-        """Send one request.
+    async def handle(self, call: Call) -> bytes | Reply:
+        """Send one request; over ``wasi:http`` its body may flow, and so may its response.
 
         Raises:
             NoLink: no such link is known.
@@ -69,6 +73,7 @@ class HttpClient(LinkedProvider[Client]):
             tls=await _trusting(found),
             resolver=self._resolver,
             budget=self._budget,
+            tasks=self._tasks,
         )
 
     async def close_link(self, opened: Client) -> None:
@@ -76,6 +81,8 @@ class HttpClient(LinkedProvider[Client]):
 
 
 async def _httpclient(client: Client, call: Call, deadline: float) -> bytes:
+    if call.stream is not None:
+        raise errors.InvalidRequest(f"{contract.OPERATION} takes no payload in pieces")
     try:
         response = await client.send(
             contract.decode_request(call.payload),
@@ -88,14 +95,22 @@ async def _httpclient(client: Client, call: Call, deadline: float) -> bytes:
     return contract.encode_response(response)
 
 
-async def _outgoing_handler(client: Client, call: Call, deadline: float) -> bytes:
+async def _outgoing_handler(client: Client, call: Call, deadline: float) -> Reply:
     try:
         request, options = outgoing_handler.decode_request(call.payload)
-        response = await client.send(request, deadline=deadline, options=options)
+        if request.is_streamed != (call.stream is not None):
+            raise errors.InvalidRequest("the rest of the request's body did not come with it")
+        response, rest = await client.exchange(
+            request,
+            source=call.stream,
+            takes_stream=call.takes_stream,
+            deadline=deadline,
+            options=options,
+        )
     except Failure as failure:
         _tell(failure, call)
-        return outgoing_handler.encode_outcome(failure.error_code)
-    return outgoing_handler.encode_outcome(response)
+        return Reply(outgoing_handler.encode_outcome(failure.error_code))
+    return Reply(outgoing_handler.encode_outcome(response), stream=rest)
 
 
 def _tell(failure: Failure, call: Call) -> None:

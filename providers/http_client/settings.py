@@ -79,7 +79,7 @@ def parse(provider: Mapping[str, str], link: Mapping[str, str]) -> Settings:
         return number(config, key, int(default_s * 1_000), least_ms, timeout_ms_max) / 1_000
 
     def body_bytes(key: str) -> int:
-        return number(config, key, limits.HTTP_BODY_BYTES, 0, limits.HTTP_BODY_BYTES_MAX)
+        return number(config, key, limits.HTTP_BODY_BYTES, 0, limits.HTTP_FLOWING_BODY_BYTES_MAX)
 
     default = Settings()
     return Settings(

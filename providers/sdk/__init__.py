@@ -4,9 +4,10 @@ A provider is one class. It runs as a process of its own (``lattice+process://NA
 host (``lattice+builtin://NAME``), and can't tell the difference.
 """
 
+from lattice.wire.invocation import Reply
 from lattice.wire.provider import Health
 from lattice.wire.provider import ResolvedLink as Link
 from providers.sdk.linked import LinkedProvider
 from providers.sdk.provider import Call, Context, Provider
 
-__all__ = ["Call", "Context", "Health", "Link", "LinkedProvider", "Provider"]
+__all__ = ["Call", "Context", "Health", "Link", "LinkedProvider", "Provider", "Reply"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lattice import limits
 from lattice.bus import Bus
@@ -32,6 +32,10 @@ class Call:
     """On the event loop's clock, in seconds."""
     key: str | None = None
     """Idempotency key."""
+    stream: Source | None = None
+    """What of the payload is still to come; only for a provider that ``takes_streams``."""
+    takes_stream: bool = False
+    """Whether the answer may have a stream as well."""
 
 
 class Context(Protocol):
@@ -104,6 +108,9 @@ class Provider:
     wrong; anything else that escapes is logged and answered as ``internal``.
     """
 
+    takes_streams: ClassVar[bool] = False
+    """Whether it reads payloads that come in pieces; otherwise such calls are refused."""
+
     async def start(self, context: Context, config: Mapping[str, str]) -> None:
         """Open what lasts as long as the provider. Called once, before everything else."""
 
@@ -137,8 +144,13 @@ class Provider:
     async def delete_link(self, link: Link) -> None:
         """Forget a link. Calls that run over it go on; no further ones come."""
 
-    async def handle(self, call: Call) -> bytes:
-        """Execute one call over a link of which this provider is the target."""
+    async def handle(self, call: Call) -> bytes | Reply:
+        """Execute one call over a link of which this provider is the target.
+
+        A call that ``takes_stream`` may be answered by a ``Reply`` with the rest of the answer as
+        its ``stream``. That is closed when the caller has read it, or wants no more, or the call's
+        deadline has passed; ``call.stream`` may be read until then, and is closed thereafter.
+        """
         raise NotImplementedError
 
     @classmethod

@@ -20,7 +20,7 @@ from lattice.rpc import Rpc, Service
 from lattice.wire import control
 from lattice.wire.invocation import Invocation, Reply
 from lattice.wire.provider import SHUTDOWN_REPLY, Health, HostData, ResolvedLink, Shutdown
-from lattice.wire.streams import Source
+from lattice.wire.streams import Source, Trailers
 from providers.sdk.provider import Call, Provider, serves
 
 log = structlog.get_logger()
@@ -51,6 +51,8 @@ class ProviderRuntime:
         self._config = data.config
         self._links = LinkBook(data.provider_key)
         self._calls = 0
+        self._flows: set[Flow] = set()
+        """Answers that flow: each is a call that has not ended."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._turn = asyncio.Lock()
@@ -228,6 +230,8 @@ class ProviderRuntime:
             self._log.warning("stopping with calls still running", calls=self._calls)
         if service is not None:
             await service.abandon()
+        for flow in list(self._flows):
+            flow.close()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
         self._subscriptions.clear()
@@ -249,12 +253,15 @@ class ProviderRuntime:
 
     async def _execute(self, invocation: Invocation) -> Reply:
         timeout = asyncio.timeout_at(invocation.deadline)
+        flow = None
         try:
+            if invocation.stream is not None and not self._provider.takes_streams:
+                raise errors.InvalidRequest(f"{self.provider_id} takes no payload in pieces")
             async with timeout:
                 link = await self._links.wait_for(
                     invocation.source, invocation.link_name, invocation.interface
                 )
-                payload = await self._provider.handle(
+                answer = await self._provider.handle(
                     Call(
                         source=invocation.source,
                         link=link,
@@ -263,8 +270,15 @@ class ProviderRuntime:
                         payload=invocation.payload,
                         deadline=invocation.deadline,
                         key=invocation.key,
+                        stream=invocation.stream,
+                        takes_stream=invocation.takes_stream,
                     )
                 )
+            reply = answer if isinstance(answer, Reply) else Reply(answer)
+            if reply.stream is not None:
+                flow = Flow(self, invocation, reply.stream)
+                self._flows.add(flow)
+                reply.stream = flow
         except TimeoutError:
             if not timeout.expired():
                 # The provider's own: a bug, as whatever else escapes it.
@@ -273,10 +287,27 @@ class ProviderRuntime:
                 f"{self.provider_id} did not finish {invocation.operation} in time"
             ) from None
         finally:
-            self._calls -= 1
-            if self._calls == 0:
-                self._idle.set()
-        return Reply(payload)
+            if flow is None:
+                self._end_call(invocation)
+        return reply
+
+    def named(self, error: Exception) -> errors.LatticeError:
+        """What a caller hears of a failure within an answer that flows."""
+        if isinstance(error, errors.LatticeError):
+            return error
+        self._log.error("an answer broke off by a bug", exc_info=error)
+        return errors.InternalError(f"the answer of {self.provider_id} broke off: its log says why")
+
+    def end_flow(self, flow: "Flow", invocation: Invocation) -> None:
+        self._flows.discard(flow)
+        self._end_call(invocation)
+
+    def _end_call(self, invocation: Invocation) -> None:
+        if invocation.stream is not None:
+            invocation.stream.close()
+        self._calls -= 1
+        if self._calls == 0:
+            self._idle.set()
 
     async def _offer(self, links: list[ResolvedLink]) -> None:
         """Put links; those that are refused, and need not be for ever, come again by and by."""
@@ -366,6 +397,57 @@ class ProviderRuntime:
     async def _reply(self, message: Message, payload: bytes) -> None:
         if message.reply:
             await self._bus.publish(message.reply, payload)
+
+
+class Flow:
+    """The rest of a provider's answer: its call has ended when this has been read or closed."""
+
+    def __init__(self, runtime: ProviderRuntime, invocation: Invocation, source: Source) -> None:
+        self._runtime = runtime
+        self._invocation = invocation
+        self._source = source
+        self._is_over = False
+        self._error: errors.LatticeError | None = None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(invocation.deadline, self._expire)
+
+    @property
+    def trailers(self) -> Trailers:
+        return self._source.trailers
+
+    async def read(self, size_max: int) -> bytes:
+        content = b""
+        try:
+            if not self._is_over:
+                content = await self._source.read(size_max)
+        except Exception as error:
+            self._break(error)
+        if content:
+            return content
+        self.close()
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    def close(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._timer.cancel()
+            self._source.close()
+            self._runtime.end_flow(self, self._invocation)
+
+    def _expire(self) -> None:
+        self._break(
+            errors.DeadlineExceeded(
+                f"the answer to {self._invocation.operation} was not read by the call's deadline"
+            )
+        )
+
+    def _break(self, error: Exception) -> None:
+        # What ends it first is why: closing its source may fail who reads there.
+        if not self._is_over:
+            self._error = self._runtime.named(error)
+            self.close()
 
 
 class LinkBook:

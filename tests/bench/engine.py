@@ -20,6 +20,7 @@ from host.engine import (
 from host.engine.engine import MAPS_PER_INSTANCE, MAPS_RESERVED, instances_ceiling
 from tests.bench.memory import resident_bytes, settled_bytes
 from tests.bench.report import Row, median_row, percentile
+from tests.support.host_calls import NoExchange
 from tests.support.wat import actor, assemble
 
 CALLS = 5_000
@@ -33,7 +34,7 @@ PAYLOAD = b"x" * 100
 LIMITS = CallLimits(memory_bytes=16 * 2**20, cpu_time_s=5.0, response_bytes=2**20)
 
 
-class Nothing:
+class Nothing(NoExchange):
     """Surroundings of a guest that calls nobody."""
 
     def call(self, _binding: str, _namespace: str, _operation: str, _payload: bytes) -> bytes:
@@ -42,7 +43,7 @@ class Nothing:
     def log(self, level: str, text: str) -> None: ...
 
 
-class Hold:
+class Hold(NoExchange):
     """Surroundings that keep every host call waiting until all of them do."""
 
     def __init__(self, expected: int = 1) -> None:

@@ -7,12 +7,13 @@ from host.actors.actor import Actor
 from host.actors.slots import Slots
 from host.engine import CallLimits, Engine, HostCalls
 from lattice.wire.invocation import Invocation, Reply
+from tests.support.host_calls import NoExchange
 
 MEMORY_BYTES = 16 * 2**20
 DEADLINE_S = 60.0
 
 
-class Surroundings:
+class Surroundings(NoExchange):
     """What a guest may reach: nothing, or what ``answer`` says."""
 
     def __init__(self, answer: Callable[[bytes], bytes | Awaitable[bytes]] = bytes) -> None:

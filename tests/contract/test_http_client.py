@@ -18,7 +18,7 @@ from lattice.wire import http
 from providers.http_client.addresses import Address
 from providers.http_client.failures import Failure
 from providers.http_client.provider import HttpClient
-from providers.sdk import Call, Link
+from providers.sdk import Call, Link, Reply
 from tests.support.eventually import eventually
 from tests.support.origin import (
     Asked,
@@ -77,6 +77,14 @@ class Received:
 
     def header(self, name: str) -> str | None:
         return dict(self.headers).get(name)
+
+
+def content(answer: bytes | Reply) -> bytes:
+    """An answer that is whole."""
+    if isinstance(answer, bytes):
+        return answer
+    assert answer.stream is None
+    return answer.payload
 
 
 class Face(Protocol):
@@ -156,7 +164,7 @@ class Wapc:
             payload=msgpack.packb(payload),
             deadline=deadline(timeout_s),
         )
-        return msgpack.unpackb(await provider.handle(call))
+        return msgpack.unpackb(content(await provider.handle(call)))
 
 
 class Wasi:
@@ -216,7 +224,7 @@ class Wasi:
             payload=http.pack_outgoing_request(request, options),
             deadline=deadline(timeout_s),
         )
-        outcome = http.unpack_outcome(await provider.handle(call))
+        outcome = http.unpack_outcome(content(await provider.handle(call)))
         if isinstance(outcome, dict):
             [(case, payload)] = outcome.items()
             raise Refused(case, payload=payload)

@@ -1,9 +1,12 @@
 """A host for guests under test: it answers as the test says and remembers what it was asked."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 
 from host.engine import NOTHING, CallLimits, Code, Execution, Instances, World, execution_of
+from lattice.wire.invocation import Reply
+from lattice.wire.streams import Source
 
 Request = tuple[str, str, str, bytes]
 Answer = Callable[[Request], bytes | Awaitable[bytes]]
@@ -16,12 +19,25 @@ def now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
+class NoExchange:
+    """The part of ``HostCalls`` that nobody here asks for."""
+
+    async def exchange(
+        self, binding: str, namespace: str, operation: str, payload: bytes, stream: Source | None
+    ) -> Reply:
+        raise NotImplementedError
+
+
 class Host:
     """Implements ``HostCalls``; without an answer it echoes the payload at once."""
 
     def __init__(self, answer: Answer | None = None) -> None:
         self.requests: list[Request] = []
         self.lines: list[tuple[str, str]] = []
+        self.streams: list[Source | None] = []
+        """What of the payloads of exchanges was still to come."""
+        self.answer_stream: Source | None = None
+        """What of their answers is."""
         self._answer = answer
 
     def call(
@@ -30,6 +46,16 @@ class Host:
         request = (binding, namespace, operation, payload)
         self.requests.append(request)
         return payload if self._answer is None else self._answer(request)
+
+    async def exchange(
+        self, binding: str, namespace: str, operation: str, payload: bytes, stream: Source | None
+    ) -> Reply:
+        """Answers as ``call``; the stream, and what the answer has of one, are as the test says."""
+        self.streams.append(stream)
+        answer = self.call(binding, namespace, operation, payload)
+        return Reply(
+            await answer if inspect.isawaitable(answer) else answer, stream=self.answer_stream
+        )
 
     def log(self, level: str, text: str) -> None:
         self.lines.append((level, text))

@@ -9,7 +9,7 @@ use wasi::http::types::{
     Fields, FutureIncomingResponse, IncomingBody, IncomingRequest, IncomingResponse, Method,
     OutgoingBody, OutgoingRequest, OutgoingResponse, RequestOptions, ResponseOutparam, Scheme,
 };
-use wasi::io::poll::poll;
+use wasi::io::poll::{poll, Pollable};
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 
 struct Handler;
@@ -40,6 +40,86 @@ impl Guest for Handler {
                 trailers.append("x-sum", content.len().to_string().as_bytes()).unwrap();
                 OutgoingBody::finish(body, Some(trailers)).unwrap();
                 answer(out, describe(future).as_bytes());
+            }
+            // Both bodies pass through it at the same time, as they come, with their trailers.
+            "/proxy" => proxy(request, out),
+            // Writes a line of the request's body when it has read the one before in the response.
+            "/converse" => {
+                let outgoing = outgoing(&request, "/echo");
+                let body = outgoing.body().unwrap();
+                let future = outgoing_handler::handle(outgoing, None).unwrap();
+                let stream = body.write().unwrap();
+                let mut said = Vec::new();
+                let mut response = None;
+                for each in 0..number(0) {
+                    pour(&stream, format!("line {each}\n").as_bytes());
+                    let (_, _, source) = response.get_or_insert_with(|| take(&future));
+                    while said.iter().filter(|&&byte| byte == b'\n').count() <= each as usize {
+                        said.extend(source.blocking_read(100).unwrap());
+                    }
+                }
+                drop(stream);
+                let trailers = Fields::new();
+                trailers.append("x-lines", number(0).to_string().as_bytes()).unwrap();
+                OutgoingBody::finish(body, Some(trailers)).unwrap();
+                let (_, body, source) = response.unwrap();
+                said.extend(each_piece(&source, |_| ()).into_bytes());
+                drop(source);
+                let trailers = IncomingBody::finish(body);
+                trailers.subscribe().block();
+                let trailers = trailers.get().unwrap().unwrap().unwrap();
+                for (name, value) in trailers.map(|each| each.entries()).unwrap_or_default() {
+                    said.extend(format!(" {name}={}", String::from_utf8(value).unwrap()).bytes());
+                }
+                answer(out, &said);
+            }
+            // A request of so many bytes, whose content-length is the second number if there is one.
+            "/pour-up" => {
+                let (body, future) = open_up(&request, numbers.get(1));
+                let stream = body.write().unwrap();
+                let poured = try_pour(&stream, number(0));
+                drop(stream);
+                let finished = OutgoingBody::finish(body, None);
+                let outcome = describe(future);
+                answer(out, format!("{poured:?} {finished:?} {outcome}").as_bytes());
+            }
+            // As much, and then what ends it before its end, when the response has begun if need be.
+            "/pour-up-and-drop" | "/pour-up-and-panic" | "/pour-up-and-leave" => {
+                let (body, future) = open_up(&request, None);
+                let stream = body.write().unwrap();
+                pour_bytes(&stream, number(0));
+                drop(stream);
+                let response = (number(1) > 0).then(|| take(&future));
+                match path {
+                    "/pour-up-and-panic" => {
+                        sleep(20);
+                        panic!("in the middle");
+                    }
+                    "/pour-up-and-drop" => drop(body),
+                    _ => {
+                        sleep(20);
+                        return answer(out, b"left");
+                    }
+                }
+                let outcome = match response {
+                    Some((_, _, source)) => each_piece(&source, |_| ()),
+                    None => describe(future),
+                };
+                answer(out, outcome.as_bytes());
+            }
+            // Takes so much of a response, and drops the rest: the body, or else all of it.
+            "/drop-response" => {
+                let future = begin(&request, "/dropped");
+                future.subscribe().block();
+                let response = future.get().unwrap().unwrap().unwrap();
+                if number(0) > 0 {
+                    let body = response.consume().unwrap();
+                    body.stream().unwrap().blocking_read(number(0)).unwrap();
+                    drop(body);
+                }
+                drop(response);
+                sleep(20);
+                answer(out, b"dropped");
             }
             "/drop-future" => {
                 drop(begin(&request, "/dropped"));
@@ -159,6 +239,124 @@ fn outgoing(request: &IncomingRequest, path: &str) -> OutgoingRequest {
     outgoing.set_authority(Some(&to(request))).unwrap();
     outgoing.set_path_with_query(Some(path)).unwrap();
     outgoing
+}
+
+type Response = (IncomingResponse, IncomingBody, InputStream);
+
+fn take(future: &FutureIncomingResponse) -> Response {
+    future.subscribe().block();
+    let response = future.get().unwrap().unwrap().unwrap();
+    let body = response.consume().unwrap();
+    let source = body.stream().unwrap();
+    (response, body, source)
+}
+
+fn open_up(
+    request: &IncomingRequest,
+    length: Option<&u64>,
+) -> (OutgoingBody, FutureIncomingResponse) {
+    let fields = Fields::new();
+    if let Some(length) = length {
+        fields.append("content-length", length.to_string().as_bytes()).unwrap();
+    }
+    let outgoing = OutgoingRequest::new(fields);
+    outgoing.set_method(&Method::Post).unwrap();
+    outgoing.set_scheme(Some(&Scheme::Http)).unwrap();
+    outgoing.set_authority(Some(&to(request))).unwrap();
+    outgoing.set_path_with_query(Some("/up")).unwrap();
+    let body = outgoing.body().unwrap();
+    (body, outgoing_handler::handle(outgoing, None).unwrap())
+}
+
+/// Gives how much was taken, and what ended it before all was.
+fn try_pour(stream: &OutputStream, count: u64) -> Result<u64, String> {
+    let piece = [b'x'; 4096];
+    let mut left = count;
+    while left > 0 {
+        let size = left.min(piece.len() as u64);
+        if stream.blocking_write_and_flush(&piece[..size as usize]).is_err() {
+            return Err("no more is taken".into());
+        }
+        left -= size;
+    }
+    Ok(count)
+}
+
+/// One direction of a proxy.
+struct Pipe {
+    body: IncomingBody,
+    source: InputStream,
+    target: OutputStream,
+    held: Vec<u8>,
+    is_over: bool,
+}
+
+impl Pipe {
+    fn new(body: IncomingBody, target: OutputStream) -> Pipe {
+        let source = body.stream().unwrap();
+        Pipe { body, source, target, held: Vec::new(), is_over: false }
+    }
+
+    fn pollable(&self) -> Pollable {
+        if self.held.is_empty() {
+            self.source.subscribe()
+        } else {
+            self.target.subscribe()
+        }
+    }
+
+    fn go_on(&mut self) {
+        if self.held.is_empty() {
+            match self.source.read(64 * 1024) {
+                Ok(piece) => self.held = piece,
+                Err(_) => self.is_over = true,
+            }
+        }
+        let room = self.target.check_write().unwrap() as usize;
+        let rest = self.held.split_off(room.min(self.held.len()));
+        if !self.held.is_empty() {
+            self.target.write(&self.held).unwrap();
+        }
+        self.held = rest;
+    }
+
+    fn finish(self, target: OutgoingBody) {
+        let Pipe { body, source, target: stream, .. } = self;
+        drop((source, stream));
+        let trailers = IncomingBody::finish(body);
+        trailers.subscribe().block();
+        OutgoingBody::finish(target, trailers.get().unwrap().unwrap().unwrap()).unwrap();
+    }
+}
+
+fn proxy(request: IncomingRequest, out: ResponseOutparam) {
+    let (sent, future) = open_up(&request, None);
+    let mut up = Some((Pipe::new(request.consume().unwrap(), sent.write().unwrap()), sent));
+    let mut down: Option<(Pipe, OutgoingBody)> = None;
+    let mut out = Some(out);
+    while up.is_some() || down.is_some() || out.is_some() {
+        let mut pollables: Vec<_> =
+            [&up, &down].into_iter().flatten().map(|each| each.0.pollable()).collect();
+        pollables.extend(out.as_ref().map(|_| future.subscribe()));
+        poll(&pollables.iter().collect::<Vec<_>>());
+        drop(pollables);
+        if out.is_some() {
+            if let Some(response) = future.get() {
+                let response = response.unwrap().unwrap();
+                let body = open(out.take().unwrap());
+                down = Some((Pipe::new(response.consume().unwrap(), body.write().unwrap()), body));
+            }
+        }
+        for each in [&mut up, &mut down] {
+            if let Some((pipe, _)) = each {
+                pipe.go_on();
+                if pipe.is_over {
+                    let (pipe, target) = each.take().unwrap();
+                    pipe.finish(target);
+                }
+            }
+        }
+    }
 }
 
 fn begin(request: &IncomingRequest, path: &str) -> FutureIncomingResponse {
