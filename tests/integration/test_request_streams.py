@@ -27,6 +27,9 @@ WINDOWS = 2 * limits.STREAM_WINDOW_BYTES
 """More than is held of a body that flows before it is sent."""
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class Site:
     """A component that sends requests, to a server that the test is."""
 
@@ -304,13 +307,19 @@ async def test_a_proxy_holds_neither_of_the_bodies_that_it_passes_on(site: Site,
     writer.close()
 
 
-async def test_a_proxy_passes_on_pieces_and_trailers_as_they_come(site: Site, port: int) -> None:
+async def begin_echo(site: Site, port: int, *headers: bytes) -> Streams:
+    """Have a client and a server exchange a first piece through the proxy."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(
-        b"POST /proxy HTTP/1.1\r\nhost: x\r\nte: trailers\r\ntransfer-encoding: chunked\r\n"
-        b"x-to: %b\r\n\r\n5\r\nfirst\r\n" % site.upstream.authority.encode()
-    )
+    to = b"x-to: " + site.upstream.authority.encode()
+    framing = b"transfer-encoding: chunked"
+    head = b"\r\n".join([b"POST /proxy HTTP/1.1", b"host: x", framing, to, *headers, b"", b""])
+    writer.write(head + b"5\r\nfirst\r\n")
     await reader.readuntil(b"first\r\n")
+    return reader, writer
+
+
+async def test_a_proxy_passes_on_pieces_and_trailers_as_they_come(site: Site, port: int) -> None:
+    reader, writer = await begin_echo(site, port, b"te: trailers")
     writer.write(b"6\r\nsecond\r\n0\r\nx-sum: 11\r\n\r\n")
     end = await reader.readuntil(b"x-sum: 11\r\n\r\n")
     assert end == b"6\r\nsecond\r\n0\r\nx-sum: 11\r\n\r\n"
@@ -321,14 +330,31 @@ async def test_a_proxy_passes_on_pieces_and_trailers_as_they_come(site: Site, po
 async def test_a_client_that_goes_away_is_seen_by_the_server_behind_a_proxy(
     site: Site, port: int
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(
-        b"POST /proxy HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
-        b"x-to: %b\r\n\r\n5\r\nfirst\r\n" % site.upstream.authority.encode()
-    )
-    await reader.readuntil(b"first\r\n")
+    _, writer = await begin_echo(site, port)
     writer.transport.abort()
     await eventually(lambda: site.upstream.broken == 1)
+
+
+@pytest.mark.parametrize("distance", ["two hosts"])
+async def test_bodies_outlive_a_restart_of_nats(cluster: Cluster, site: Site, port: int) -> None:
+    reader, writer = await begin_echo(site, port)
+    await cluster.kill_nats()
+    await cluster.revive_nats()
+    writer.write(b"6\r\nsecond\r\n0\r\n\r\n")
+    assert await reader.readuntil(b"0\r\n\r\n") == b"6\r\nsecond\r\n0\r\n\r\n"
+    writer.close()
+
+
+@pytest.mark.parametrize("distance", ["two hosts"])
+async def test_both_directions_end_when_nats_stays_away(
+    cluster: Cluster, site: Site, port: int
+) -> None:
+    reader, writer = await begin_echo(site, port, b"lattice-timeout-ms: 2000")
+    await cluster.kill_nats()
+    assert b"0\r\n\r\n" not in await reader.read(-1)
+    await eventually(lambda: site.upstream.broken == 1)
+    await cluster.revive_nats()
+    writer.close()
 
 
 @DISTANCES
