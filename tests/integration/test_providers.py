@@ -25,6 +25,7 @@ from tests.support import command_line
 from tests.support.children import arguments
 from tests.support.cluster import Cluster, LocalHost
 from tests.support.eventually import eventually
+from tests.support.sources import Fed
 
 KINDS = ["lattice+builtin://parrot", "lattice+process://parrot"]
 WAYS = ["inside the host", "as a process"]
@@ -252,6 +253,18 @@ async def test_errors_of_a_provider_reach_its_callers(
         await cluster.call("bird", "Parrot.Bug")
     assert "not for callers" not in bug.value.text
     assert await cluster.call("bird", "Parrot.Repeat", b"still here") == b"still here"
+
+
+@both_kinds
+async def test_a_provider_that_takes_no_streams_refuses_a_payload_in_pieces(
+    cluster: Cluster, alpha: LocalHost, reference: str
+) -> None:
+    await cluster.start_provider("bird", reference, on=alpha)
+    await cluster.link("tester", "bird")
+    source = Fed(b"hello")
+    with pytest.raises(errors.InvalidRequest, match="takes no payload in pieces"):
+        await cluster.call("bird", "Parrot.Repeat", stream=source)
+    assert source.reads == 0
 
 
 @both_kinds

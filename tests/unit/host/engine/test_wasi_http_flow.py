@@ -9,9 +9,10 @@ import pytest
 from host.engine import Code, Engine, EngineSettings, Execution
 from lattice import errors, limits
 from lattice.wire import http
-from lattice.wire.streams import Source, Trailers
+from lattice.wire.streams import Source
 from tests.support.components import DOUBLER, guest
 from tests.support.host_calls import Host, execution, run, until
+from tests.support.sources import Fed
 
 
 @pytest.fixture
@@ -27,31 +28,6 @@ async def engine(compiled: Path) -> AsyncIterator[Engine]:
 @pytest.fixture
 async def site(engine: Engine) -> Code:
     return await engine.load(guest("http_streams"))
-
-
-class Fed:
-    """A source that a test feeds."""
-
-    def __init__(self, *pieces: bytes | errors.LatticeError) -> None:
-        self._pieces: asyncio.Queue[bytes | errors.LatticeError] = asyncio.Queue()
-        for piece in pieces:
-            self.feed(piece)
-        self.reads = 0
-        self.trailers: Trailers = []
-        self.is_closed = False
-
-    def feed(self, piece: bytes | errors.LatticeError) -> None:
-        self._pieces.put_nowait(piece)
-
-    async def read(self, _size_max: int) -> bytes:
-        self.reads += 1
-        piece = await self._pieces.get()
-        if isinstance(piece, errors.LatticeError):
-            raise piece
-        return piece
-
-    def close(self) -> None:
-        self.is_closed = True
 
 
 def call(
