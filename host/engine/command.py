@@ -33,6 +33,9 @@ class _Alone:
     ) -> NoReturn:
         self.call(binding, namespace, operation, payload)
 
+    def check_link(self, binding: str, namespace: str) -> NoReturn:
+        raise errors.Denied(f"a program has no links: {binding} {namespace}")
+
     def log(self, level: str, text: str) -> None:
         """Nobody listens; what it writes is collected."""
 

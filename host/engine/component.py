@@ -32,13 +32,29 @@ class Entry:
     operation: ClassVar[str | None] = None
     """The operation that calls it, where that is not its own name."""
 
-    def __init__(self, interface: str, function: str, name: str, signature: Signature) -> None:
+    def __init__(self, interface: str, function: str, signature: Signature) -> None:
         self.interface = interface
         """With its version; empty for the world itself."""
         self.function = function
-        self.name = name
+        self.name = self.full_name
         """The operation that calls it."""
         self.signature = signature
+
+    @property
+    def own_name(self) -> str:
+        """Interface without its package, and function."""
+        short = self.interface.partition("@")[0].partition("/")[2]
+        return f"{short}.{self.function}" if short else self.function
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a program's start, which may return or exit to say the same."""
+        return self.full_name == "wasi:cli/run.run"
+
+    @property
+    def full_name(self) -> str:
+        """Interface with its package and without its version, and function."""
+        return f"{self.interface.partition('@')[0]}.{self.function}"
 
     def arguments(self, guest: ComponentGuest, payload: bytes) -> list[Any]:
         """Decode a call's payload.
@@ -140,9 +156,7 @@ class Component(Code):
         if (entry := entries.get(operation)) is None:
             # With its package, as others' command lines and manifests have it.
             entry = entries.get(operation.rpartition("/")[2])
-            if entry is not None and f"{entry.interface.partition('@')[0]}.{entry.function}" != (
-                operation
-            ):
+            if entry is not None and entry.full_name != operation:
                 entry = None
         if entry is None:
             there = ", ".join(sorted(entries))[: limits.ERROR_TEXT_CHARS - 200]
@@ -265,24 +279,29 @@ Special = Mapping[tuple[str, str], Sequence[type[Entry]]]
 def _entries(world: wit.World, special: Special) -> dict[str, Entry]:
     """What of a component's exports can be called, by operation.
 
+    Where two packages have the same interface and function, their full names say which; but one
+    that is called by that name itself goes before one that is only called like it.
+
     Raises:
         InvalidRequest: nothing can.
     """
-    found: dict[str, Entry] = {}
+    wanted: dict[str, dict[str, Entry]] = {}
     for interface in world.exports.values():
-        short = interface.plain_name.partition("/")[2]
         for name, function in interface.functions.items():
             ways = special.get((interface.plain_name, name), ())
             if not ways and function.has_handles:
                 continue
             for way in ways or (Entry,):
-                operation = way.operation or (f"{short}.{name}" if short else name)
-                if operation in found:
-                    raise errors.InvalidRequest(
-                        f"the component exports two functions {operation}, of different packages:"
-                        " calls could not say which"
-                    )
-                found[operation] = way(interface.name, name, operation, Signature(function))
+                entry = way(interface.name, name, Signature(function))
+                # Of several versions of an interface the last is called.
+                wanted.setdefault(way.operation or entry.own_name, {})[entry.full_name] = entry
+    found: dict[str, Entry] = {}
+    for operation, rivals in wanted.items():
+        own = [each for each in rivals.values() if each.own_name == operation]
+        for entry in rivals.values():
+            if len(rivals) == 1 or own == [entry]:
+                entry.name = operation
+            found[entry.name] = entry
     if not found:
         raise errors.InvalidRequest(
             "the component exports no function that can be called from outside"

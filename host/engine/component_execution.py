@@ -23,6 +23,7 @@ from host.engine.footprint import INSTANCES_MAX
 from host.engine.guest import CallLimits, GuestFault, HostCalls
 from host.engine.reuse import Instance
 from lattice import errors
+from lattice.wire import codec
 from lattice.wire.streams import Source
 
 log = structlog.get_logger()
@@ -261,6 +262,9 @@ class ComponentExecution(Execution):
         call = self._guest
         if state == steps.DONE:
             self._finish_call()
+        elif call.exit_code == 0 and self._entry is not None and self._entry.is_command:
+            call.response = codec.pack({"ok": None})
+            self._end(None)
         else:
             self._end(traps.explain_component(call.slot, call))
         return False

@@ -250,7 +250,7 @@ RESOURCES = {
             *("response-outparam", "incoming-response", "incoming-body", "future-trailers"),
             *("outgoing-response", "outgoing-body", "future-incoming-response"),
             *("bucket", "cas", "call-target-interface"),
-            *("store", "client", "message"),
+            *("store", "client", "message", "secret"),
             *("container", "stream-object-names", "incoming-value", "outgoing-value"),
         ),
         start=1,

@@ -54,6 +54,14 @@ class HostCalls(Protocol):
         """
         ...
 
+    def check_link(self, binding: str, namespace: str) -> None:
+        """Look whether a call by this name over this interface would have a link to take.
+
+        Raises:
+            NoLink: it would not.
+            InvalidRequest: the namespace is neither an interface nor an id.
+        """
+
     def log(self, level: str, text: str) -> None:
         """Take one line the guest wrote, already cut to size."""
 

@@ -41,5 +41,7 @@ ENTRIES: dict[tuple[str, str], tuple[type[Entry], ...]] = {
         wasip2_http.LinkedHandler,
     ),
     ("wasmcloud:messaging/incoming-handler", "handle"): (wasmcloud_messaging.IncomingHandler,),
+    ("wasi:keyvalue/watcher", "on-set"): (wasi_keyvalue.Watching,),
+    ("wasi:keyvalue/watcher", "on-delete"): (wasi_keyvalue.Watching,),
 }
 """Interface without version and function, and how they are called."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from host.engine import wit
+from host.engine.component import Entry
 from host.engine.component_guest import ComponentGuest, Lasting, Later, Table, call_named, told
 from host.engine.guest import HostCalls
 from host.engine.wasip2 import err, get, ok
@@ -279,3 +280,15 @@ def _is_first_draft(guest: ComponentGuest) -> bool:
             return True
         case _:
             return False
+
+
+class Watching(Entry):
+    """An exported function of ``watcher``: called with the identifier of its bucket."""
+
+    def arguments(self, guest: ComponentGuest, payload: bytes) -> list[Any]:
+        arguments = super().arguments(guest, payload)
+        if not isinstance(arguments, list) or not arguments or not isinstance(arguments[0], str):
+            raise errors.InvalidRequest(
+                f"{self.name} wants an array that begins with a bucket's id"
+            )
+        return [guest.own("bucket", bucket(arguments[0])), *arguments[1:]]

@@ -674,12 +674,84 @@ def _network(guest: ComponentGuest) -> Any:
     return guest.own("network", Network())
 
 
+class Socket(Lasting):
+    """A socket that can be made and looked at, and leads nowhere."""
+
+    __slots__ = ("family",)
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+
+
 @function("wasi:sockets/tcp-create-socket", "create-tcp-socket")
+def _tcp_socket(guest: ComponentGuest, family: str) -> Any:
+    return ok(guest.own("tcp-socket", Socket(family)))
+
+
 @function("wasi:sockets/udp-create-socket", "create-udp-socket")
-def _denied(_guest: ComponentGuest, _family: str) -> Any:
+def _udp_socket(guest: ComponentGuest, family: str) -> Any:
+    return ok(guest.own("udp-socket", Socket(family)))
+
+
+TCP, UDP = "wasi:sockets/tcp", "wasi:sockets/udp"
+_TCP_METHOD, _UDP_METHOD = "[method]tcp-socket.", "[method]udp-socket."
+
+
+@function(TCP, f"{_TCP_METHOD}start-bind", f"{_TCP_METHOD}start-connect")
+@function(UDP, f"{_UDP_METHOD}start-bind", f"{_UDP_METHOD}stream")
+def _denied(_guest: ComponentGuest, *_what: Any) -> Any:
     return err("access-denied")
+
+
+@function(
+    TCP,
+    *(
+        f"{_TCP_METHOD}{each}"
+        for each in (
+            *("finish-bind", "finish-connect", "start-listen", "finish-listen", "accept"),
+            *("local-address", "remote-address", "shutdown"),
+        )
+    ),
+)
+@function(
+    UDP, *(f"{_UDP_METHOD}{each}" for each in ("finish-bind", "local-address", "remote-address"))
+)
+def _never_began(_guest: ComponentGuest, *_what: Any) -> Any:
+    return err("invalid-state")
+
+
+_TCP_SETTINGS = (
+    *("keep-alive-enabled", "keep-alive-idle-time", "keep-alive-interval", "keep-alive-count"),
+    *("hop-limit", "receive-buffer-size", "send-buffer-size"),
+)
+_UDP_SETTINGS = ("unicast-hop-limit", "receive-buffer-size", "send-buffer-size")
+
+
+@function(TCP, *(f"{_TCP_METHOD}{each}" for each in _TCP_SETTINGS))
+@function(TCP, *(f"{_TCP_METHOD}set-{each}" for each in (*_TCP_SETTINGS, "listen-backlog-size")))
+@function(UDP, *(f"{_UDP_METHOD}{each}" for each in _UDP_SETTINGS))
+@function(UDP, *(f"{_UDP_METHOD}set-{each}" for each in _UDP_SETTINGS))
+def _no_setting(_guest: ComponentGuest, *_what: Any) -> Any:
+    return err("not-supported")
+
+
+@function(TCP, f"{_TCP_METHOD}is-listening")
+def _listens(_guest: ComponentGuest, _socket: int) -> bool:
+    return False
+
+
+@function(TCP, f"{_TCP_METHOD}address-family")
+@function(UDP, f"{_UDP_METHOD}address-family")
+def _family(guest: ComponentGuest, socket: int) -> str:
+    return get(guest, socket, Socket).family
+
+
+@function(TCP, f"{_TCP_METHOD}subscribe")
+@function(UDP, f"{_UDP_METHOD}subscribe")
+def _subscribe_socket(guest: ComponentGuest, _socket: int) -> Any:
+    return guest.own("pollable", Timer())
 
 
 @function("wasi:sockets/ip-name-lookup", "resolve-addresses")
 def _not_resolved(_guest: ComponentGuest, _network: int, _name: str) -> Any:
-    return err("access-denied")
+    return err("permanent-resolver-failure")

@@ -39,9 +39,14 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 """Everything that fits the wire and can't end the line or hide in it."""
 
 FORBIDDEN = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "host"}
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization"),
+        *("proxy-connection", "transfer-encoding", "upgrade", "host", "http2-settings"),
+    }
 )
-"""Headers that are the server's (RFC 9110 section 7.6.1)."""
+"""Headers of the connection and the authority: those that wasmtime forbids, and keeps from guests.
+
+Guests copy all headers of one message to another, and must not come upon one that is refused."""
 
 METHODS = frozenset(
     {"get", "head", "post", "put", "delete", "connect", "options", "trace", "patch"}
@@ -72,6 +77,11 @@ class Fields:
         size = sum(len(key) + len(value) for key, value in self.entries)
         if size > FIELDS_BYTES_MAX:
             raise GuestFault(f"headers of {size} bytes are over the limit of {FIELDS_BYTES_MAX}")
+
+
+def incoming_fields(headers: http.Headers) -> Fields:
+    """Headers that came from outside, without those that a guest could not give again."""
+    return Fields([each for each in headers if each[0] not in FORBIDDEN])
 
 
 class IncomingRequest:
@@ -213,7 +223,7 @@ def _request_authority(guest: ComponentGuest, number: int) -> str | None:
 
 @function(TYPES, "[method]incoming-request.headers")
 def _request_headers(guest: ComponentGuest, number: int) -> wit.Own:
-    return guest.own("fields", Fields(get(guest, number, IncomingRequest).request.headers))
+    return guest.own("fields", incoming_fields(get(guest, number, IncomingRequest).request.headers))
 
 
 @function(TYPES, "[method]incoming-request.consume")

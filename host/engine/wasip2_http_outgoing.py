@@ -16,7 +16,7 @@ from host.engine import wit
 from host.engine.component_guest import Abandonable, ComponentGuest, Later, Table
 from host.engine.guest import HostCalls
 from host.engine.wasip2 import Condition, Readiness, err, get, ok
-from host.engine.wasip2_http import METHODS, TYPES, Fields, declared_length
+from host.engine.wasip2_http import METHODS, TYPES, Fields, declared_length, incoming_fields
 from host.engine.wasip2_http_bodies import IncomingBody, OutgoingBody, Rest
 from host.engine.wasip2_http_errors import check_error_code, error_code, internal
 from lattice import errors, limits
@@ -342,7 +342,9 @@ def _status(guest: ComponentGuest, number: int) -> int:
 
 @function(TYPES, f"{RESPONSE}headers")
 def _response_headers(guest: ComponentGuest, number: int) -> wit.Own:
-    return guest.own("fields", Fields(get(guest, number, IncomingResponse).response.headers))
+    return guest.own(
+        "fields", incoming_fields(get(guest, number, IncomingResponse).response.headers)
+    )
 
 
 @function(TYPES, f"{RESPONSE}consume")

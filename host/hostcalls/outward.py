@@ -136,6 +136,9 @@ class GuestCalls:
         outward = self._outward
         return find_link(outward.links, outward.actor_id, binding or names.DEFAULT_LINK, namespace)
 
+    def check_link(self, binding: str, namespace: str) -> None:
+        find_link(self._outward.links, self._outward.actor_id, binding, namespace)
+
     def log(self, level: str, text: str) -> None:
         self._outward.logs.guest(self._outward.actor_id, level, text, call=self._cause.id)
 

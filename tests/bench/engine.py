@@ -40,6 +40,8 @@ class Nothing(NoExchange):
     def call(self, _binding: str, _namespace: str, _operation: str, _payload: bytes) -> bytes:
         return b""
 
+    def check_link(self, _binding: str, _namespace: str) -> None: ...
+
     def log(self, level: str, text: str) -> None: ...
 
 
@@ -63,6 +65,8 @@ class Hold(NoExchange):
     async def _wait(self, payload: bytes) -> bytes:
         await self.release.wait()
         return payload
+
+    def check_link(self, _binding: str, _namespace: str) -> None: ...
 
     def log(self, level: str, text: str) -> None: ...
 

@@ -24,6 +24,8 @@ class Surroundings(NoExchange):
     ) -> bytes | Awaitable[bytes]:
         return self._answer(payload)
 
+    def check_link(self, _binding: str, _namespace: str) -> None: ...
+
     def log(self, level: str, text: str) -> None: ...
 
 

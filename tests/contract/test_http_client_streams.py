@@ -10,8 +10,9 @@ from lattice.wire import http
 from lattice.wire.streams import Source, Trailers
 from providers.http_client.provider import HttpClient
 from providers.sdk import Call, Link, Reply
-from tests.contract.test_http_client import Context, deadline
+from tests.contract.test_http_client import deadline
 from tests.support.eventually import eventually
+from tests.support.provider_context import FakeContext
 from tests.support.sources import Fed
 from tests.support.upstream import Exchange, Upstream, count
 
@@ -119,7 +120,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 @pytest.fixture
 async def client(upstream: Upstream) -> AsyncIterator[Client]:
     provider = HttpClient()
-    await provider.start(Context(), {})
+    await provider.start(FakeContext("client"), {})
     client = Client(provider, upstream)
     # One at a time: whatever keeps its place is noticed by the next.
     await client.relink(max_concurrent_requests=1)

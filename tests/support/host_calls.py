@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 
 from host.engine import NOTHING, CallLimits, Code, Execution, Instances, World, execution_of
+from lattice import errors
 from lattice.wire.invocation import Reply
 from lattice.wire.streams import Source
 
@@ -39,6 +40,8 @@ class Host:
         self.answer_stream: Source | None = None
         """What of their answers is."""
         self._answer = answer
+        self.links: set[tuple[str, str]] = set()
+        """Names and interfaces of those that there are."""
 
     def call(
         self, binding: str, namespace: str, operation: str, payload: bytes
@@ -56,6 +59,10 @@ class Host:
         return Reply(
             await answer if inspect.isawaitable(answer) else answer, stream=self.answer_stream
         )
+
+    def check_link(self, binding: str, namespace: str) -> None:
+        if (binding, namespace) not in self.links:
+            raise errors.NoLink("guest", binding, namespace)
 
     def log(self, level: str, text: str) -> None:
         self.lines.append((level, text))

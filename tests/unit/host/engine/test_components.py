@@ -313,3 +313,52 @@ async def test_more_memory_than_there_is_is_refused(engine: Engine) -> None:
     """)
     with pytest.raises(errors.InvalidRequest, match="needs 131072000 bytes of memory"):
         await engine.load(hungry)
+
+
+def exporting(*exports: tuple[str, str, int]) -> bytes:
+    """A component with functions of interfaces, each of which adds a number to its argument."""
+    instances = [
+        f"""
+        (core module $m{index} (func (export "f") (param i32) (result i32)
+          (i32.add (local.get 0) (i32.const {number}))))
+        (core instance $m{index} (instantiate $m{index}))
+        (func $f{index} (param "x" u32) (result u32) (canon lift (core func $m{index} "f")))
+        (instance $i{index} (export "{function}" (func $f{index})))
+        (export "{interface}" (instance $i{index}))
+        """
+        for index, (interface, function, number) in enumerate(exports)
+    ]
+    return assemble(f"(component {' '.join(instances)})")
+
+
+async def test_functions_of_two_packages_that_share_a_name_are_called_by_their_full_ones(
+    engine: Engine,
+) -> None:
+    component = await engine.load(
+        exporting(("acme:one/ops@1.0.0", "add", 1), ("acme:two/ops@1.0.0", "add", 2))
+    )
+    assert await call(component, "acme:one/ops.add", 5) == 6
+    assert await call(component, "acme:two/ops.add", 5) == 7
+    with pytest.raises(
+        errors.InvalidRequest, match=r"it has: acme:one/ops\.add, acme:two/ops\.add"
+    ):
+        await call(component, "ops.add", 5)
+
+
+async def test_a_handler_of_messages_goes_before_one_that_is_only_called_like_it(
+    engine: Engine,
+) -> None:
+    old = ("wasmcloud:messaging/handler@0.2.0", "handle-message", 1)
+    new = ("wasmcloud:messaging/incoming-handler@0.3.0", "handle", 2)
+    http = ("acme:web/incoming-handler@1.0.0", "handle", 3)
+    for exports in ((old, new, http), (http, new, old)):
+        component = await engine.load(exporting(*exports))
+        assert await call(component, "handler.handle-message", 5) == 6
+        assert await call(component, "incoming-handler.handle", 5) == 8
+
+
+async def test_of_two_versions_of_an_interface_one_is_called(engine: Engine) -> None:
+    component = await engine.load(
+        exporting(("acme:one/ops@1.0.0", "add", 1), ("acme:one/ops@1.1.0", "add", 2))
+    )
+    assert await call(component, "ops.add", 5) == 7

@@ -212,3 +212,33 @@ async def test_what_a_component_logs_are_lines_of_its_level(engine: Engine) -> N
     host = Host()
     await run(execution(component, codec.pack(["log words"]), operation="exercise", host=host))
     assert host.lines == [("warning", "here: words"), ("debug", "words")]
+
+
+def exiting(status: int) -> bytes:
+    """A program that exits before it returns: 0 for well."""
+    return assemble(f"""
+      (component
+        (import "wasi:cli/exit@0.2.6" (instance $exit
+          (export "exit" (func (param "status" (result))))))
+        (core func $exit (canon lower (func $exit "exit")))
+        (core module $main
+          (import "host" "exit" (func $exit (param i32)))
+          (func (export "run") (result i32) (call $exit (i32.const {status})) unreachable))
+        (core instance $main (instantiate $main
+          (with "host" (instance (export "exit" (func $exit))))))
+        (func $run (result (result)) (canon lift (core func $main "run")))
+        (instance $command (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.6" (instance $command)))
+    """)
+
+
+async def test_a_program_that_exits_well_has_succeeded(engine: Engine) -> None:
+    component = await engine.load(exiting(0))
+    for operation in ("run.run", "wasi:cli/run.run"):
+        response = await run(execution(component, operation=operation))
+        assert codec.unpack(response) == {"ok": None}
+
+
+async def test_a_program_that_exits_otherwise_has_failed(engine: Engine) -> None:
+    with pytest.raises(errors.ActorTrapped, match="exited with status 1"):
+        await run(execution(await engine.load(exiting(1)), operation="run.run"))
