@@ -2,6 +2,7 @@
 
 mod blobs;
 mod messages;
+mod sockets;
 
 wit_bindgen::generate!({ world: "user", path: "wit", generate_all });
 
@@ -10,7 +11,9 @@ use wasi::config0_2_0_rc_1::store as config;
 use wasi::keyvalue0_2_0_draft::{atomics, batch, store};
 use wasi::keyvalue0_2_0_draft2::{atomics as atomics2, batch as batch2, store as store2};
 use wasi::logging::logging::{log, Level};
-use wasmcloud::bus::lattice::{set_link_name, CallTargetInterface};
+use wasmcloud::bus1_0_0::lattice::{set_link_name, CallTargetInterface};
+use wasmcloud::bus2_0_1::lattice as lattice2;
+use wasmcloud::secrets::{reveal::reveal, store as secrets};
 
 struct User;
 
@@ -24,6 +27,16 @@ impl Guest for User {
                 set_link_name(argument, vec![target]);
                 in_store("").map_err(said)
             }
+            "link2" => {
+                let target = lattice2::CallTargetInterface::new("wasi", "keyvalue", "store");
+                lattice2::set_link_name(argument, vec![target])?;
+                in_store("").map_err(said)
+            }
+            "secret" => {
+                let secret = secrets::get(argument).map_err(|error| format!("{error:?}"))?;
+                Ok(format!("{:?}", reveal(&secret)))
+            }
+            "sockets" => Ok(sockets::tour()),
             "binary" => {
                 let bucket = store::open("").map_err(said)?;
                 bucket.set("binary", &[0xff, 0, 0xc1]).map_err(said)?;
@@ -203,3 +216,13 @@ fn in_spin(label: &str) -> Result<String, fermyon::spin::key_value::Error> {
 }
 
 export!(User);
+
+impl exports::wasi::keyvalue0_2_0_draft::watcher::Guest for User {
+    fn on_set(bucket: store::Bucket, key: String, value: Vec<u8>) {
+        bucket.set(&format!("seen {key}"), &value).unwrap();
+    }
+
+    fn on_delete(bucket: store::Bucket, key: String) {
+        bucket.delete(&format!("seen {key}")).unwrap();
+    }
+}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from host.engine import CallLimits, Code, Engine, EngineSettings
+from host.engine.wasip2_http import incoming_fields
 from lattice import errors, limits
 from lattice.wire import http
 from tests.support.components import guest
@@ -137,3 +138,17 @@ async def test_a_response_over_the_limit_ends_the_call(handler: Code) -> None:
 async def test_what_is_no_request_is_refused(handler: Code, payload: bytes) -> None:
     with pytest.raises(errors.InvalidRequest):
         await run(execution(handler, payload, operation=http.OPERATION))
+
+
+def test_headers_that_a_guest_could_not_give_again_do_not_reach_it() -> None:
+    came: http.Headers = [
+        ("host", b"example.org"),
+        ("connection", b"close"),
+        ("accept", b"*/*"),
+        ("te", b"trailers"),
+        ("proxy-authorization", b"Basic x"),
+        ("x-any", b"1"),
+    ]
+    fields = incoming_fields(came)
+    assert fields.entries == [("accept", b"*/*"), ("te", b"trailers"), ("x-any", b"1")]
+    assert not fields.is_mutable

@@ -1,5 +1,6 @@
 """WASI 0.2 as components see it, and what becomes of those that break its rules."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,17 @@ async def test_a_program_that_exits_well_has_succeeded(engine: Engine) -> None:
 async def test_a_program_that_exits_otherwise_has_failed(engine: Engine) -> None:
     with pytest.raises(errors.ActorTrapped, match="exited with status 1"):
         await run(execution(await engine.load(exiting(1)), operation="run.run"))
+
+
+async def test_sockets_can_be_made_and_lead_nowhere(engine: Engine) -> None:
+    component = await engine.load(guest("capabilities"))
+    payload = codec.pack(["sockets"])
+    said = codec.unpack(await run(execution(component, payload, operation="exercise")))["ok"]
+    refusals = re.findall(r'name: "([a-z-]+)"', said)
+    assert refusals == [
+        *("access-denied", "invalid-state", "access-denied", "invalid-state"),
+        *("not-supported", "not-supported", "access-denied"),
+    ]
+    assert "Ok(" not in said
+    assert "IpAddressFamily::Ipv4 false" in said
+    assert said.endswith("IpAddressFamily::Ipv6")

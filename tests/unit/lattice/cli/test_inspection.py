@@ -55,10 +55,11 @@ def test_the_links_of_a_component_are_shown_as_they_are_put() -> None:
         }
     ]
     lines = [line for line in map(str, inspection.text(user)) if "link put" in line]
-    blobs, keys, sending, handling = lines
+    blobs, keys, sending, watching, handling = lines
     assert "ID TARGET wasi blobstore --interface blobstore" in blobs
     assert "ID TARGET wasi keyvalue --interface atomics --interface batch --interface store" in keys
     assert "ID TARGET wasmcloud messaging --interface consumer" in sending
+    assert "SOURCE ID wasi keyvalue --interface watcher" in watching
     assert "SOURCE ID wasmcloud messaging --interface handler" in handling
 
 
