@@ -119,11 +119,15 @@ class FutureIncomingResponse(Condition, Abandonable):
         self.wake()
 
     def abandon(self) -> None:
-        if (task := self.task) is not None and not task.done():
+        if self.task is not None and not self.is_taken:
             # From whatever thread the guest runs on.
-            task.get_loop().call_soon_threadsafe(task.cancel)
-        elif self.rest is not None and not self.is_taken:
-            self.rest.give_up()
+            self.task.get_loop().call_soon_threadsafe(self._give_up)
+
+    def _give_up(self) -> None:
+        assert self.task is not None, "it was begun"
+        self.task.cancel()
+        if self.rest is not None:
+            self.rest.close()
 
 
 async def send(

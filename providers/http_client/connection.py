@@ -200,7 +200,6 @@ class Head:
 
     status: int
     headers: Headers
-    has_body: bool
     length: int | None
     """How long its body says it is."""
 
@@ -260,6 +259,7 @@ class Connection:
         """
         self._exchanges += 1
         self._received_bytes = self._body_bytes = self._parts = 0
+        self._parts_due = PARTS_PER_TURN
         self.is_over = self._is_sent = False
         self.trailers = []
         self._wire.is_expected = True
@@ -280,7 +280,7 @@ class Connection:
             # Before any of it is read.
             _check_size(length, bounds)
         self._ends_with_connection = has_body and not _tells_its_end(head)
-        return Head(status=head.status_code, headers=headers, has_body=has_body, length=length)
+        return Head(status=head.status_code, headers=headers, length=length)
 
     async def read(self, bounds: Bounds, size_max: int, *, waits: bool = True) -> bytes:
         """Give a piece of the response's body; none when it ``is_over``.
