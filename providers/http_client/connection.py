@@ -344,9 +344,12 @@ class Connection:
                 if request.length is not None and size_bytes > request.length:
                     raise _unlike_promise(size_bytes, request.length)
                 data += self._http.send(h11.Data(data=content)) or b""
+            # With its last byte the server takes it for complete: that waits until it is.
+            if size_bytes == request.length and await source.read(1):
+                raise _unlike_promise(size_bytes + 1, request.length)
             if not await self._wire.send(data, timeout_s, through_answer=True):
                 return
-            if not (content := await source.read(PIECE_BYTES)):
+            if size_bytes == request.length or not (content := await source.read(PIECE_BYTES)):
                 break
             data = b""
             size_bytes += len(content)

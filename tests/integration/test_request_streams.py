@@ -80,6 +80,12 @@ async def site(cluster: Cluster, distance: str, upstream: Upstream) -> AsyncIter
     await eventually(lambda: upstream.broken + upstream.served == len(upstream.exchanges))
 
 
+async def until_all_are_broken(upstream: Upstream) -> None:
+    """Return when the server has lost all requests, such as it ever saw; none was complete."""
+    await eventually(lambda: upstream.broken == len(upstream.exchanges))
+    assert upstream.served == 0
+
+
 async def reach(cluster: Cluster, upstream: Upstream, **more: int) -> None:
     config = {"allow": upstream.url, "max_response_body_bytes": f"{200 * MIB}"}
     await cluster.control.put_config("reach", config | {key: f"{more[key]}" for key in more})
@@ -118,7 +124,7 @@ async def test_a_request_whose_body_is_dropped_is_seen_to_be_broken(site: Site) 
     answer = await site.ask(f"/pour-up-and-drop?{WINDOWS}")
     assert "the request's body broke off: it was dropped before it was finished" in answer
     assert await site.ask(f"/pour-up-and-drop?{WINDOWS},1") != "whole"
-    await eventually(lambda: site.upstream.broken == 2)
+    await until_all_are_broken(site.upstream)
 
 
 @DISTANCES
@@ -127,7 +133,7 @@ async def test_a_request_ends_with_the_call_of_its_guest(site: Site, begins: int
     assert await site.ask(f"/pour-up-and-leave?{WINDOWS},{begins}") == "left"
     with pytest.raises(errors.ActorTrapped):
         await site.ask(f"/pour-up-and-panic?{WINDOWS},{begins}")
-    await eventually(lambda: site.upstream.broken == 2)
+    await until_all_are_broken(site.upstream)
 
 
 @DISTANCES
@@ -201,7 +207,7 @@ async def test_a_body_is_held_to_its_content_length(site: Site) -> None:
     answer = await site.ask(f"/pour-up?{WINDOWS},{WINDOWS + 1}")
     assert f"HttpRequestBodySize(Some({WINDOWS}))" in answer
     assert f"said to be {WINDOWS + 1} bytes, and ended after {WINDOWS}" in answer
-    await eventually(lambda: site.upstream.broken == 2)
+    await until_all_are_broken(site.upstream)
 
 
 @DISTANCES
