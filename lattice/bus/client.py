@@ -312,6 +312,7 @@ class StrictClient(Client):
         """Hand over what comes for shared subscriptions, in order, for ever."""
         while True:
             if not self._shared:
+                self._write_gathered()
                 self._shared_came.clear()
                 await self._shared_came.wait()
                 continue
@@ -330,6 +331,18 @@ class StrictClient(Client):
                 log.error("a callback was cancelled", subject=subscription.subject)
             except Exception as error:
                 await self._error_cb(error)
+
+    def _write_gathered(self) -> None:
+        """Write all answers to what came at once, a pass of the loop before the flusher would.
+
+        Where the socket has not taken all that was before them, the flusher does, and waits for it.
+        """
+        if self._pending and self._transport is not None and self.is_connected:
+            writer = self._transport._io_writer  # type: ignore[attr-defined] # noqa: SLF001
+            if not writer.transport.get_write_buffer_size():
+                self._transport.writelines(self._pending)
+                self._pending = []
+                self._pending_data_size = 0
 
     async def pass_by(self) -> None:
         """Return when all messages of shared subscriptions that are here now were handed over."""
