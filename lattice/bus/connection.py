@@ -47,7 +47,7 @@ from lattice.bus.client import (
     StrictClient,
 )
 from lattice.bus.containers import Containers
-from lattice.bus.liveness import Fault, Liveness, Look
+from lattice.bus.liveness import PROBE, Fault, Liveness, Look
 from lattice.bus.objects import ObjectStore, open_objects
 from lattice.bus.streams import (
     PullConsumer,
@@ -78,9 +78,6 @@ new questions wait. With the spread, less than the grace period that we recommen
 
 LEAVE_S_MAX = 5.0
 """Leaving and arriving: beyond that whatever waits for it hears that there is no connection."""
-
-_PROBE = "probe"
-"""Last token of a probe's subject; those of requests' inboxes are numbers in hex."""
 
 _FORBIDDEN = re.compile(r'permissions violation for publish to "([^"]+)"')
 
@@ -192,7 +189,7 @@ class Bus:
         self._jetstream: JetStreamContext = client.jetstream(timeout=limits.STATE_TIMEOUT_S)
         self._inbox = client.new_inbox()
         self._answers: Subscription
-        self._probe_subject = f"{self._inbox}.{_PROBE}"
+        self._probe_subject = f"{self._inbox}.{PROBE}"
         self._probe_forbidden = False
         self._pending: dict[str, tuple[asyncio.Future[Message], str]] = {}
         """Answers to come, and the subject each was asked on, by the last token of its inbox."""
@@ -695,7 +692,7 @@ class Bus:
         # None: its caller gave up, or somebody answered twice. The late answer is dropped.
         if waiting is not None and not waiting[0].done():
             waiting[0].set_result(message)
-        elif token == _PROBE:
+        elif token == PROBE:
             self._echoed_at = asyncio.get_running_loop().time()
 
     async def _watch(self) -> None:

@@ -9,6 +9,10 @@ anything arrives at all: a connection under load is late, a deaf one is silent.
 from dataclasses import dataclass
 from enum import StrEnum
 
+PROBE = "probe"
+"""Last token of a subject for messages to ourselves, which a user's permissions should allow; those
+of requests' inboxes are numbers in hex."""
+
 PROBE_INTERVAL_S = 2.0
 """Between probes: one small message and one ping per connection."""
 

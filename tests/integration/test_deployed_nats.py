@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from structlog.testing import capture_logs
 
 from lattice import errors, subjects
 from lattice.aio.tasks import TaskGroup
-from lattice.bus import Bus, NatsSettings, liveness
+from lattice.bus import Bus, NatsSettings, connection, leftover, liveness
 from lattice.bus.client import StrictClient
+from lattice.bus.leftover import Leftover
 from lattice.rpc import Rpc
 from lattice.wire import control
 from lattice.wire.invocation import Invocation, Reply
@@ -276,6 +278,113 @@ async def test_calls_on_their_way_between_servers_survive_that_one_of_them_is_le
 
     # A server that knows of neither place yet says that nobody is there; that is no loss.
     assert outcomes.keys() <= {"answered", "not_running"}
+
+
+@dataclass
+class Leaving:
+    """A connection with a member of a queue group that was told to leave its server."""
+
+    bus: Bus
+    left: Deployed
+    leftover: Leftover
+    arrive: asyncio.Event
+    """It finds the other server no sooner."""
+
+    async def wait_left(self) -> None:
+        await eventually(lambda: self.bus._leaving is None, timeout_s=RECOVERY_S)
+
+    async def check_nothing_is_left(self) -> None:
+        assert self.bus._client.leftover is None
+        assert self.leftover.ended.is_set()
+        assert self.leftover._transport._io_writer.is_closing()
+        await eventually(
+            lambda: not [t for t in asyncio.all_tasks() if t.get_name().startswith("left over")]
+        )
+
+
+@asynccontextmanager
+async def leaving(servers: list[Deployed], settings: NatsSettings) -> AsyncIterator[Leaving]:
+    arrive = asyncio.Event()
+    connect = StrictClient._connect_to_server
+
+    async def connect_later(client: StrictClient, server: Any) -> None:
+        await arrive.wait()
+        await connect(client, server)
+
+    async with connected_to(settings) as bus:
+        await eventually(lambda: bus._client.has_alternative)
+        await bus.subscribe("wasmbus.rpc.default.orders.call.*", ignore, queue="orders")
+        await bus.flush()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(StrictClient, "_connect_to_server", connect_later)
+            left = named(servers, bus.server.name)
+            left.signal(signal.SIGUSR2)
+            await eventually(lambda: bus._client.leftover is not None)
+            assert bus._client.leftover is not None
+            yield Leaving(bus, left, bus._client.leftover, arrive)
+
+
+async def ignore(_: object) -> None:
+    pass
+
+
+async def test_a_server_that_dies_while_it_is_left_does_not_keep_whoever_leaves_it(
+    servers: list[Deployed],
+) -> None:
+    with capture_logs() as logs:
+        async with leaving(servers, settings_of(servers)) as it:
+            await it.left.kill()
+            await eventually(it.leftover._pong.done)
+            it.arrive.set()
+            await it.wait_left()
+
+            assert it.bus.is_connected
+            assert it.bus.server.name != it.left.name
+            await it.check_nothing_is_left()
+    assert not [line for line in logs if line["log_level"] in {"warning", "error"}]
+
+
+async def test_a_server_is_left_for_good_though_no_other_is_reached_in_time(
+    servers: list[Deployed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LEAVE_S_MAX", 0.5)
+    with capture_logs() as logs:
+        async with leaving(servers, settings_of(servers)) as it:
+            await it.wait_left()
+            await it.check_nothing_is_left()
+            assert not it.bus.is_connected
+            with pytest.raises(errors.Unavailable):
+                await it.bus.publish("any", b"")
+
+            it.arrive.set()
+            await eventually(lambda: it.bus.is_connected, timeout_s=RECOVERY_S)
+            await it.bus.flush()
+    assert any("not left in time" in line["event"] for line in logs)
+
+
+async def test_a_connection_can_be_closed_while_it_leaves_a_server(
+    servers: list[Deployed],
+) -> None:
+    async with leaving(servers, settings_of(servers)) as it:
+        await it.bus.aclose()
+
+        await it.check_nothing_is_left()
+
+
+async def test_who_may_not_ask_a_server_that_is_left_asks_once_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftover, "PROBE", "forbidden")
+    async with deployed_cluster(tmp_path, accounts=True) as servers:
+        with capture_logs() as logs:
+            async with leaving(servers, as_user(servers[0], "orders")) as it:
+                it.arrive.set()
+                await it.wait_left()
+
+                assert it.bus.is_connected
+                await it.check_nothing_is_left()
+    assert [line["log_level"] for line in logs if "complains" in line["event"]] == ["debug"]
+    assert not [line for line in logs if "not left in time" in line["event"]]
 
 
 async def test_who_waits_for_an_answer_gets_it_before_its_server_is_left(
