@@ -223,7 +223,7 @@ class Bus:
             InvalidRequest: the credentials can't be read.
         """
         bus: Self | None = None
-        if any(urlsplit(url).scheme in library.WEB_SOCKET_SCHEMES for url in settings.servers):
+        if any(url.lower().startswith(library.WEB_SOCKETS) for url in settings.servers):
             library.import_web_sockets()
 
         async def on_disconnect() -> None:

@@ -8,7 +8,7 @@ import importlib.util
 import sys
 from typing import Any
 
-WEB_SOCKET_SCHEMES = ("ws", "wss")
+WEB_SOCKETS = ("ws://", "wss://")
 
 
 def _import_without_aiohttp() -> None:
