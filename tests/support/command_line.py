@@ -7,10 +7,12 @@ import signal
 import socket
 import sysconfig
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.support.children import descendants, has_ended
 
@@ -151,6 +153,10 @@ async def _outcome(
             output, errors = await process.communicate()
     finally:
         if process.returncode is None:
+            # A shell leaves what it waits for behind.
+            for child in descendants(process.pid):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             process.kill()
             await process.wait()
     assert process.returncode is not None
