@@ -196,6 +196,8 @@ class Bus:
         self._next_token = 0
         self._closing = False
         self._leaving: asyncio.Task[None] | None = None
+        self._must_leave_again = False
+        """The server that was come to is about to go as well."""
         self._questions_held: asyncio.Future[None] | None = None
         """While those who wait for an answer get it before a server is left; done after that."""
         self._between: asyncio.Future[None] | None = None
@@ -750,7 +752,9 @@ class Bus:
     def _begin_to_leave(self) -> None:
         """Leave a server that is about to go, if there is another one."""
         log.info("a nats server is about to go", connection=self._name, server=self.server.name)
-        if self._leaving is None and not self._closing and self._client.has_alternative:
+        if self._leaving is not None:
+            self._must_leave_again = True
+        elif not self._closing and self._client.has_alternative:
             self._leaving = self._tasks.spawn(self._leave(), name=f"leave a server {self._name}")
 
     async def _leave(self) -> None:
@@ -791,6 +795,9 @@ class Bus:
             for gate in (held, left):
                 if gate is not None and not gate.done():
                     gate.set_result(None)
+        if self._must_leave_again:
+            self._must_leave_again = False
+            self._begin_to_leave()
 
     def _asked(self) -> list[asyncio.Future[Any]]:
         """Answers that somebody waits for."""

@@ -371,6 +371,33 @@ async def test_a_connection_can_be_closed_while_it_leaves_a_server(
         await it.check_nothing_is_left()
 
 
+async def test_a_server_that_is_told_to_go_while_another_is_left_is_left_as_well(
+    servers: list[Deployed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = asyncio.Event()
+    leave_groups = Leftover.leave_groups
+
+    async def leave_groups_later(leftover: Leftover) -> None:
+        await told.wait()
+        await leave_groups(leftover)
+
+    monkeypatch.setattr(Leftover, "leave_groups", leave_groups_later)
+    with capture_logs() as logs:
+        async with leaving(servers, settings_of(servers)) as it:
+            it.arrive.set()
+            await eventually(lambda: it.bus.is_connected and it.bus.server.name != it.left.name)
+            second = it.bus.server.name
+            named(servers, second).signal(signal.SIGUSR2)
+            await eventually(lambda: it.bus._must_leave_again)
+            told.set()
+            await eventually(
+                lambda: it.bus.server.name not in {it.left.name, second}, timeout_s=RECOVERY_S
+            )
+            await it.wait_left()
+            assert it.bus.is_connected
+    assert not [line for line in logs if line["log_level"] in {"warning", "error"}]
+
+
 async def test_who_may_not_ask_a_server_that_is_left_asks_once_and_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
