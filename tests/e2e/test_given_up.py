@@ -76,5 +76,5 @@ async def test_an_app_fails_loudly_whose_provider_is_given_up(
     async with asyncio.timeout(PATIENCE_S):
         while (told := await status(cluster))["type"] != "failed":
             pass
-    assert "its process ended with status -9" in told["message"]
+    assert "its process was killed (SIGKILL)" in told["message"]
     assert not host.children, "nothing starts it again and again"
