@@ -70,6 +70,20 @@ class Reader:
         self.number()
         return sort
 
+    def exported(self) -> tuple[int, int]:
+        """Of an export, behind its name: the sort and the number of what is exported."""
+        found = self.sort(), self.number()
+        if self.byte():
+            self.described()
+        return found
+
+    def skip_core_parts(self) -> None:
+        """Skip what a core instance is given, or made of: a name, a sort and a number each."""
+        for _ in range(self.number()):
+            self.name()
+            self.byte()
+            self.number()
+
     def limits(self) -> int:
         """The least of what may be from one size to another."""
         flags = self.byte()

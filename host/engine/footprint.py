@@ -203,17 +203,9 @@ def _core_instances(
     for _ in range(reader.number()):
         if (form := reader.byte()) == 0:
             total = total.plus(_of(own.modules, reader.number()))
-            for _ in range(reader.number()):
-                reader.name()
-                reader.byte()
-                reader.number()
-        elif form == 1:
-            for _ in range(reader.number()):
-                reader.name()
-                reader.byte()
-                reader.number()
-        else:
+        elif form != 1:
             raise UnfamiliarError
+        reader.skip_core_parts()
     return total
 
 
@@ -266,9 +258,7 @@ def _imports(reader: Reader, own: _Definitions, _outer: tuple[_Definitions, ...]
 def _exports(reader: Reader, own: _Definitions, _outer: tuple[_Definitions, ...]) -> Footprint:
     for _ in range(reader.number()):
         reader.marked_name()
-        sort, index = reader.sort(), reader.number()
-        if reader.byte():
-            reader.described()
+        sort, index = reader.exported()
         if (mine := own.of(sort)) is not None:
             mine.append(_of(mine, index))
     return Footprint()

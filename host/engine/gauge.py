@@ -102,9 +102,7 @@ def _read(wasm: bytes) -> _Found:
                     sort = reader.described()
                 else:
                     found.exports.add(name)
-                    sort, _ = reader.sort(), reader.number()
-                    if reader.byte():
-                        reader.described()
+                    sort, _ = reader.exported()
                 if sort == MODULE_SORT:
                     modules.append(None)
                 _count(found, sort)
@@ -148,10 +146,7 @@ def _read_core_instance(reader: Reader, found: _Found, modules: list[bytes | Non
             found.memories.append(_Memory(found.counts.get(CORE_INSTANCE_SORT, 0), name))
     elif form != 1:
         raise UnfamiliarError
-    for _ in range(reader.number()):
-        reader.name()
-        reader.byte()
-        reader.number()
+    reader.skip_core_parts()
     _count(found, CORE_INSTANCE_SORT)
 
 
@@ -207,24 +202,35 @@ def _added(found: _Found) -> bytes:
     core_function = counts.get(CORE_FUNCTION_SORT, 0)
     parts = []
     for each, (home, name) in enumerate(found.memories):
-        parts.append(_section(MODULE, _FIRST if each == 0 else _NEXT))
-        parts.append(_section(ALIASES, b"\1" + b"\0\2" + b"\1" + _number(home) + _text(name)))
-        given = [b"\1m\2" + _number(memory)]
+        parts.append(sections.section(MODULE, _FIRST if each == 0 else _NEXT))
+        parts.append(
+            sections.section(
+                ALIASES, b"\1" + b"\0\2" + b"\1" + sections.number(home) + sections.sized(name)
+            )
+        )
+        given = [b"\1m\2" + sections.number(memory)]
         if each:
-            given.append(b"\1f\0" + _number(core_function - 1))
-        given_away = b"\1" + _number(len(given)) + b"".join(given)
-        made = b"\0" + _number(module) + b"\1" + b"\1m\x12" + _number(instance)
-        parts.append(_section(CORE_INSTANCES, b"\2" + given_away + made))
-        parts.append(_section(ALIASES, b"\1" + b"\0\0" + b"\1" + _number(instance + 1) + b"\1f"))
+            given.append(b"\1f\0" + sections.number(core_function - 1))
+        given_away = b"\1" + sections.number(len(given)) + b"".join(given)
+        made = b"\0" + sections.number(module) + b"\1" + b"\1m\x12" + sections.number(instance)
+        parts.append(sections.section(CORE_INSTANCES, b"\2" + given_away + made))
+        parts.append(
+            sections.section(
+                ALIASES, b"\1" + b"\0\0" + b"\1" + sections.number(instance + 1) + b"\1f"
+            )
+        )
         module, instance, memory = module + 1, instance + 2, memory + 1
         core_function += 1
     kind, function = counts.get(TYPE_SORT, 0), counts.get(FUNCTION_SORT, 0)
-    parts.append(_section(TYPES, b"\1\x40\0\0\x77"))
+    parts.append(sections.section(TYPES, b"\1\x40\0\0\x77"))
     parts.append(
-        _section(CANONICAL, b"\1\0\0" + _number(core_function - 1) + b"\0" + _number(kind))
+        sections.section(
+            CANONICAL,
+            b"\1\0\0" + sections.number(core_function - 1) + b"\0" + sections.number(kind),
+        )
     )
-    exported = b"\1\0" + _text(NAME.encode()) + b"\1" + _number(function) + b"\0"
-    parts.append(_section(EXPORTS, exported))
+    exported = b"\1\0" + sections.sized(NAME.encode()) + b"\1" + sections.number(function) + b"\0"
+    parts.append(sections.section(EXPORTS, exported))
     return b"".join(parts)
 
 
@@ -255,21 +261,3 @@ _NEXT = (
     + b"\x7c\x0b"
 )
 """The same, that adds it to what another one's function gives."""
-
-
-def _number(value: int) -> bytes:
-    """In groups of seven bits."""
-    groups = bytearray()
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    groups.append(value)
-    return bytes(groups)
-
-
-def _text(content: bytes) -> bytes:
-    return _number(len(content)) + content
-
-
-def _section(number: int, content: bytes) -> bytes:
-    return bytes([number]) + _text(content)

@@ -94,9 +94,27 @@ def strip(wasm: bytes, names: frozenset[str]) -> bytes:
 
 def append(wasm: bytes, name: str, content: bytes) -> bytes:
     """The binary with one more custom section, the last one."""
-    encoded = name.encode()
-    section = _number(len(encoded)) + encoded + content
-    return wasm + bytes([_CUSTOM]) + _number(len(section)) + section
+    return wasm + section(_CUSTOM, sized(name.encode()) + content)
+
+
+def section(kind: int, content: bytes) -> bytes:
+    """A section of an id, as it is written."""
+    return bytes([kind]) + sized(content)
+
+
+def sized(content: bytes) -> bytes:
+    """Bytes behind their length."""
+    return number(len(content)) + content
+
+
+def number(value: int) -> bytes:
+    """A number in groups of seven bits, in the shortest form."""
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
 
 
 class _Reader:
@@ -142,7 +160,7 @@ class _Reader:
                     continue
             elif is_component and section.id in _NESTED:
                 content = self.stripped(section.content, names, depth=depth + 1)
-            pieces.append(bytes([section.id]) + _number(sum(map(len, content))))
+            pieces.append(bytes([section.id]) + number(sum(map(len, content))))
             pieces += content
         return pieces
 
@@ -162,14 +180,6 @@ def _length(content: memoryview, position: int) -> tuple[int, int]:
                 break
             return value, position + index + 1
     raise _broken("a length that is none")
-
-
-def _number(value: int) -> bytes:
-    groups = bytearray()
-    while value >= 0x80:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*groups, value])
 
 
 def _broken(why: str) -> errors.InvalidRequest:

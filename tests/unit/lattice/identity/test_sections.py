@@ -107,7 +107,7 @@ def test_rubbish_is_an_invalid_request(wasm: bytes) -> None:
 def test_a_russian_doll_ends_somewhere() -> None:
     wasm = COMPONENT
     for _ in range(sections.DEPTH_MAX + 1):
-        wasm = COMPONENT + b"\4" + sections._number(len(wasm)) + wasm
+        wasm = COMPONENT + b"\4" + sections.number(len(wasm)) + wasm
 
     with pytest.raises(errors.InvalidRequest, match="nested deeper"):
         sections.strip(wasm, NOTE)
