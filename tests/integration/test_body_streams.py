@@ -1,7 +1,6 @@
 """Bodies that flow between an HTTP client and a component, on one host and across hosts."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -64,19 +63,11 @@ async def site(cluster: Cluster, distance: str) -> AsyncIterator[Site]:
     await cluster.link(
         "http", "site", "wasi:http", interfaces=["incoming-handler"], source_config=["where"]
     )
-    await eventually(lambda: is_listening(port))
+    await eventually(lambda: command_line.is_listening(port))
     site = Site(cluster, alpha, port)
     async with site.client:
         yield site
     await eventually(lambda: site.running == 0)
-
-
-def is_listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except ConnectionError:
-        return False
-    return True
 
 
 @DISTANCES
@@ -277,7 +268,7 @@ async def test_a_response_breaks_off_when_the_host_of_its_guest_is_killed(
     await cluster.link(
         "http", "site", "wasi:http", interfaces=["incoming-handler"], source_config=["where"]
     )
-    await eventually(lambda: is_listening(port))
+    await eventually(lambda: command_line.is_listening(port))
     async with (
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
         client.stream("GET", "/tick?1000,10") as response,

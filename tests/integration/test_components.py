@@ -1,7 +1,6 @@
 """Components on real hosts: served over HTTP, and calling each other across hosts."""
 
 import asyncio
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,8 @@ async def serving(cluster: Cluster, *, handler_on: LocalHost, server_on: LocalHo
     await cluster.link(
         "http", "site", "wasi:http", interfaces=["incoming-handler"], source_config=["where"]
     )
-    await eventually(lambda: is_listening(port))
+    await eventually(lambda: command_line.is_listening(port))
     return f"http://127.0.0.1:{port}"
-
-
-def is_listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except ConnectionError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("distance", ["on the same host", "across hosts"])

@@ -202,17 +202,9 @@ async def test_no_call_is_lost_when_a_server_is_told_to_go(
     outcomes: Counter[str] = Counter()
     enough = asyncio.Event()
 
-    async def call() -> None:
-        while not enough.is_set():
-            try:
-                await rpcs[0].call(to("echo", source="test"))
-                outcomes["answered"] += 1
-            except errors.LatticeError as error:
-                outcomes[error.code] += 1
-
     async with asyncio.TaskGroup() as group:
         for _ in range(4):
-            group.create_task(call())
+            group.create_task(keep_calling(rpcs[0], outcomes, enough))
         long = group.create_task(rpcs[0].call(to("gate", source="test", payload=b"long")))
         await eventually(lambda: outcomes["answered"] > 100 and gate.waiting)
         left = target.server.name
@@ -250,17 +242,9 @@ async def test_calls_on_their_way_between_servers_survive_that_one_of_them_is_le
         logs = stack.enter_context(capture_logs())
         await rpcs[1].serve("echo", Echo())
 
-        async def call() -> None:
-            while not enough.is_set():
-                try:
-                    await rpcs[0].call(to("echo", source="test"))
-                    outcomes["answered"] += 1
-                except errors.LatticeError as error:
-                    outcomes[error.code] += 1
-
         async with asyncio.TaskGroup() as group:
             for _ in range(20):
-                group.create_task(call())
+                group.create_task(keep_calling(rpcs[0], outcomes, enough))
             await eventually(lambda: outcomes["answered"])
             for way in ways:
                 way.delay_s = WAY_S
@@ -432,6 +416,16 @@ async def test_who_waits_for_an_answer_gets_it_before_its_server_is_left(
     assert (await asked).payload == b"before"
     assert (await later).payload == b"later"
     assert caller.server.name != left
+
+
+async def keep_calling(rpc: Rpc, outcomes: Counter[str], enough: asyncio.Event) -> None:
+    """Call ``echo`` over and over, and count what comes of it."""
+    while not enough.is_set():
+        try:
+            await rpc.call(to("echo", source="test"))
+            outcomes["answered"] += 1
+        except errors.LatticeError as error:
+            outcomes[error.code] += 1
 
 
 async def at_two_servers(

@@ -1,7 +1,6 @@
 """Requests that components send while their bodies flow, on one host and across hosts."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -265,16 +264,8 @@ async def port(cluster: Cluster, site: Site) -> int:
     await cluster.link(
         "http", "site", "wasi:http", interfaces=["incoming-handler"], source_config=["where"]
     )
-    await eventually(lambda: is_listening(port))
+    await eventually(lambda: command_line.is_listening(port))
     return port
-
-
-def is_listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except ConnectionError:
-        return False
-    return True
 
 
 async def read_zeros(reader: asyncio.StreamReader) -> int:

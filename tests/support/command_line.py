@@ -119,6 +119,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionError:
+        return False
+    return True
+
+
 def is_free(port: int) -> bool:
     """Whether a port of this machine can be listened on."""
     with socket.socket() as listener:
