@@ -221,13 +221,17 @@ async def test_code_goes_with_the_last_who_knows_it_and_without_the_garbage_coll
     await run(execution(component, operation="count"))
     gc.collect()
     gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         del component
         await eventually(lambda: engine.statistics().modules == 0)
         assert (engine.statistics().modules_loaded, engine.statistics().code_bytes) == (0, 0)
-        # What it needs for its imports and exports is thousands of objects.
-        assert gc.collect() < 200
+        gc.collect()
+        modules = [str(getattr(left, "__module__", "")) for left in gc.garbage]
+        assert not [module for module in modules if module.startswith("host.engine")]
     finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
         gc.enable()
 
 
