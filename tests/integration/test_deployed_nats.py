@@ -29,6 +29,7 @@ from tests.support.deployed_nats import (
     settings_of,
 )
 from tests.support.eventually import eventually
+from tests.support.origin import certificate_for
 from tests.support.proxy import Proxy
 
 RECOVERY_S = 30.0
@@ -192,34 +193,51 @@ async def test_a_mirror_ends_at_the_last_write_after_the_leader_was_killed(
     assert mirror.values == {**{f"key-{n}": b"1" for n in range(20)}, "last": b"1"}
 
 
-async def test_no_call_is_lost_when_a_server_is_told_to_go(
-    servers: list[Deployed], stack: AsyncExitStack
-) -> None:
-    _, target, rpcs = await at_two_servers(servers, stack)
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "over TLS"])
+async def test_no_call_is_lost_when_a_server_is_told_to_go(tmp_path: Path, over_tls: bool) -> None:
+    certificate = certificate_for(tmp_path, "IP:127.0.0.1") if over_tls else None
     gate = Gate()
-    await rpcs[1].serve("echo", Echo())
-    await rpcs[1].serve("gate", gate)
     outcomes: Counter[str] = Counter()
     enough = asyncio.Event()
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(4):
-            group.create_task(keep_calling(rpcs[0], outcomes, enough))
-        long = group.create_task(rpcs[0].call(to("gate", source="test", payload=b"long")))
-        await eventually(lambda: outcomes["answered"] > 100 and gate.waiting)
-        left = target.server.name
-        named(servers, left).signal(signal.SIGUSR2)
-        await eventually(lambda: target.server.name != left, timeout_s=RECOVERY_S)
-        gate.open()
-        before = outcomes["answered"]
-        await eventually(lambda: outcomes["answered"] > before + 100)
-        enough.set()
+    async with (
+        deployed_cluster(tmp_path / "nats", certificate=certificate) as servers,
+        AsyncExitStack() as stack,
+    ):
+        _, target, rpcs = await at_two_servers(servers, stack)
+        assert is_encrypted(target) == over_tls
+        logs = stack.enter_context(capture_logs())
+        await rpcs[1].serve("echo", Echo())
+        await rpcs[1].serve("gate", gate)
 
-    assert (await long).payload == b"long"
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(keep_calling(rpcs[0], outcomes, enough))
+            long = group.create_task(rpcs[0].call(to("gate", source="test", payload=b"long")))
+            await eventually(lambda: outcomes["answered"] > 100 and gate.waiting)
+            left = target.server.name
+            named(servers, left).signal(signal.SIGUSR2)
+            await eventually(lambda: target.server.name != left, timeout_s=RECOVERY_S)
+            gate.open()
+            before = outcomes["answered"]
+            await eventually(lambda: outcomes["answered"] > before + 100)
+            enough.set()
+
+        assert (await long).payload == b"long"
+        await eventually(lambda: target._leaving is None)
+        assert not [line for line in logs if line["log_level"] in {"warning", "error"}]
+        assert is_encrypted(target) == over_tls
+        assert target.is_connected
+        assert target.statistics().reconnects == 1
+        assert target.statistics().replaced == 0
+
     # While the target is between two servers nobody has it, and the caller hears so.
     assert outcomes.keys() <= {"answered", "not_running"}
-    assert target.statistics().replaced == 0
-    assert target.is_connected
+
+
+def is_encrypted(bus: Bus) -> bool:
+    transport: Any = bus._client._transport
+    return transport._io_writer.get_extra_info("ssl_object") is not None
 
 
 async def test_calls_on_their_way_between_servers_survive_that_one_of_them_is_left(

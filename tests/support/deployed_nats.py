@@ -16,6 +16,7 @@ from lattice import errors
 from lattice.aio import processes
 from lattice.bus import Bus, NatsSettings, server
 from tests.support.eventually import eventually
+from tests.support.origin import Certificate
 from tests.support.proxy import Proxy
 
 FILES = Path(__file__).parents[2] / "deploy" / "nats"
@@ -29,11 +30,15 @@ START_S = 30.0
 class Deployed:
     """A server that runs one of the files; it can be killed, and started again."""
 
-    def __init__(self, workspace: Path, file: str, name: str, port: int) -> None:
+    def __init__(
+        self, workspace: Path, file: str, name: str, port: int, certificate: Certificate | None
+    ) -> None:
         self._workspace = workspace
         self._file = file
         self.name = name
         self.port = port
+        self.certificate = certificate
+        """Shown to its clients, which may come over TLS only; without one they come as they are."""
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -96,7 +101,13 @@ async def deployed(
 
 
 def prepared(
-    workspace: Path, file: str, *, name: str, replaced: Mapping[str, str], accounts: bool = False
+    workspace: Path,
+    file: str,
+    *,
+    name: str,
+    replaced: Mapping[str, str],
+    accounts: bool = False,
+    certificate: Certificate | None = None,
 ) -> Deployed:
     """A server that is ready to be started."""
     workspace.mkdir(parents=True, exist_ok=True)
@@ -106,6 +117,9 @@ def prepared(
     text = (FILES / file).read_text()
     if accounts:
         text += '\ninclude "accounts.conf"\n'
+    if certificate is not None:
+        files = f'cert_file: "{certificate.certificate}", key_file: "{certificate.key}"'
+        text += f"\ntls {{ {files} }}\n"
     wanted = {"port: 4222": f"port: {client}", **replaced}
     if "store_dir" in text:
         wanted["/var/lib/nats"] = str(workspace / "store")
@@ -115,12 +129,16 @@ def prepared(
     (workspace / file).write_text(text.replace('"0.0.0.0"', '"127.0.0.1"'))
     monitored = (workspace / "lattice.conf").read_text()
     (workspace / "lattice.conf").write_text(monitored.replace("127.0.0.1:8222", "127.0.0.1:-1"))
-    return Deployed(workspace, file, name, client)
+    return Deployed(workspace, file, name, client, certificate)
 
 
 @asynccontextmanager
 async def deployed_cluster(
-    workspace: Path, *, accounts: bool = False, between: list[Proxy] | None = None
+    workspace: Path,
+    *,
+    accounts: bool = False,
+    between: list[Proxy] | None = None,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[list[Deployed]]:
     """Three servers of ``cluster.conf``, once they keep three copies of what is written.
 
@@ -128,7 +146,7 @@ async def deployed_cluster(
     proxies through which the first two reach each other; without it they do so directly.
     """
     async with AsyncExitStack() as stack:
-        servers = await _prepared_cluster(workspace, accounts, between, stack)
+        servers = await _prepared_cluster(workspace, accounts, between, certificate, stack)
         for one in servers:
             stack.push_async_callback(one.aclose)
         for one in servers[:2]:
@@ -143,7 +161,11 @@ async def deployed_cluster(
 
 
 async def _prepared_cluster(
-    workspace: Path, accounts: bool, between: list[Proxy] | None, stack: AsyncExitStack
+    workspace: Path,
+    accounts: bool,
+    between: list[Proxy] | None,
+    certificate: Certificate | None,
+    stack: AsyncExitStack,
 ) -> list[Deployed]:
     routes = {name: free_port() for name in NAMES}
     servers = []
@@ -161,13 +183,19 @@ async def _prepared_cluster(
                 name=name,
                 replaced={**addresses, "port: 6222": f"port: {routes[name]}"},
                 accounts=accounts,
+                certificate=certificate,
             )
         )
     return servers
 
 
 def settings_of(servers: list[Deployed], *, replicas: int = 3) -> NatsSettings:
-    return NatsSettings(servers=tuple(one.url for one in servers), replicas=replicas)
+    certificate = servers[0].certificate
+    return NatsSettings(
+        servers=tuple(one.url for one in servers),
+        replicas=replicas,
+        tls_ca_file=None if certificate is None else str(certificate.certificate),
+    )
 
 
 async def _wait_ready(servers: list[Deployed]) -> None:
