@@ -39,6 +39,14 @@ PACE_ITEMS = 32
 """Over about so many items the pace of a line is averaged: the passes of the loop between slices
 are in it, and it has followed a change of what items cost before that matters."""
 
+PACE_TIMES_MAX = 8
+"""Times the pace so far that one item counts for, at most: a process that was stopped did not serve
+for that long. Items that did become slower show it one after another; these move the pace by a
+fifth each, so that it has followed within a few dozen."""
+
+PACE_S_MIN = 0.001
+"""A faster pace counts as this for that bound, or it could never rise from nothing."""
+
 WAIT_SHARE = 0.5
 """Of the time that items have, what they may be expected to stand in line."""
 
@@ -207,7 +215,7 @@ class Line(Generic[T]):
         finally:
             self._busy = False
             now = perf_counter()
-            self._item_s += (now - self._moved_at - self._item_s) / PACE_ITEMS
+            self._item_s = pace_after(self._item_s, now - self._moved_at)
             self._moved_at = now
             if not self._items and self._emptied is not None:
                 self._emptied.set()
@@ -225,3 +233,9 @@ class Line(Generic[T]):
         while self._items or self._busy:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
+
+
+def pace_after(pace_s: float, item_s: float) -> float:
+    """The average time from one item to the next, after one more that took so long."""
+    counted_s = min(item_s, PACE_TIMES_MAX * max(pace_s, PACE_S_MIN))
+    return pace_s + (counted_s - pace_s) / PACE_ITEMS

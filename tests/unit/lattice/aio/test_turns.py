@@ -7,7 +7,7 @@ import pytest
 
 from lattice.aio import turns
 from lattice.aio.tasks import TaskGroup
-from lattice.aio.turns import Line, Turns
+from lattice.aio.turns import Line, Turns, pace_after
 
 SLICE_S = 0.001
 
@@ -174,6 +174,46 @@ async def test_a_line_that_got_slow_takes_less_until_it_is_fast_again(work: Work
     assert 5 <= slow <= 20
     assert await fill() > 10 * slow
     await line.wait_empty()
+
+
+async def test_a_line_takes_as_much_after_its_process_was_stopped(work: Work) -> None:
+    line = work.line()
+    work.patience_s = 1.0
+
+    async def fill() -> int:
+        """How many items of a flood it takes."""
+        taken = 0
+        while await work.take(line, "waits"):
+            taken += 1
+        return taken
+
+    for _ in range(300):
+        await work.take(line, "first")
+        await work.take(line, "second")
+        await line.wait_empty()
+    before = await fill()
+    await line.wait_empty()
+    await work.take(line, "waits")
+    await work.take(line, "waits")
+    # The clock of arrivals, which ages go by, stands still meanwhile.
+    work.clock_s += 60.0
+    await line.do_next()
+    assert await fill() > before / 2
+    await line.wait_empty()
+
+
+@pytest.mark.parametrize("pace_s", [0.0, 0.00005, 0.001, 0.2])
+def test_one_item_moves_the_pace_by_no_more_than_a_few_would(pace_s: float) -> None:
+    stalled_s = pace_after(pace_s, 3600.0)
+    assert pace_s < stalled_s <= 1.25 * max(pace_s, turns.PACE_S_MIN)
+
+
+@pytest.mark.parametrize("item_s", [0.00002, 0.001, 0.1, 2.0])
+@pytest.mark.parametrize("pace_s", [0.0, 0.0001, 0.05])
+def test_the_pace_follows_what_items_take(pace_s: float, item_s: float) -> None:
+    for _ in range(10 * turns.PACE_ITEMS):
+        pace_s = pace_after(pace_s, item_s)
+    assert pace_s == pytest.approx(item_s, rel=0.15)
 
 
 @pytest.mark.parametrize("item", ["fails", "cancels"])
