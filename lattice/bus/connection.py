@@ -202,6 +202,10 @@ class Bus:
         """While those who wait for an answer get it before a server is left; done after that."""
         self._between: asyncio.Future[None] | None = None
         """While a server has been left, and another one is not reached; done when it is."""
+        self._unsent = 0
+        """Messages that wait for the other server."""
+        self._unanswered = 0
+        """Requests whose answers were lost with the server that was left last."""
         self._reconnected: list[Callable[[], None]] = []
         self._tasks = TaskGroup(f"bus {name}")
         self._liveness = Liveness()
@@ -361,7 +365,11 @@ class Bus:
         self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
     ) -> None:
         if self._between is not None:
-            await asyncio.shield(self._between)
+            self._unsent += 1
+            try:
+                await asyncio.shield(self._between)
+            finally:
+                self._unsent -= 1
         try:
             await self._client.publish(subject, payload, reply=reply, headers=headers)
         except nats.errors.MaxPayloadError:
@@ -768,6 +776,7 @@ class Bus:
         client, loop = self._client, asyncio.get_running_loop()
         leftover, reading = None, None
         reconnects = client.stats["reconnects"]
+        self._unanswered = 0
         try:
             await asyncio.sleep(retry.full_jitter(LEAVE_SPREAD_S, 0))
             self._questions_held = loop.create_future()
@@ -780,10 +789,24 @@ class Bus:
                 if client.stats["reconnects"] == reconnects:
                     leftover = await client.move()
                     reading = self._tasks.spawn(leftover.read(), name=f"left over {self._name}")
-                    await between
+                    # A time-out here must not end it for those who wait to send.
+                    await asyncio.shield(between)
                     await leftover.leave_groups()
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            log.warning("a nats server was not left in time", connection=self._name, error=error)
+            log.warning(
+                "a nats server was not left in time; what it had for us may be lost",
+                connection=self._name,
+                error=str(error) or type(error).__name__,
+                unanswered=self._unanswered,
+                unsent=self._unsent,
+            )
+        else:
+            log.info(
+                "a nats server was left",
+                connection=self._name,
+                server=self.server.name,
+                unanswered=self._unanswered,
+            )
         finally:
             if leftover is not None:
                 leftover.close()
@@ -816,11 +839,16 @@ class Bus:
             )
 
     def _lost(self) -> None:
-        if not self._closing and self._between is None:
+        unanswered = self._fail_pending("the connection to NATS was lost")
+        if self._between is not None:
+            self._unanswered += unanswered
+        elif not self._closing:
             log.warning(
-                "nats connection lost", connection=self._name, server=self._settings.public_url
+                "nats connection lost",
+                connection=self._name,
+                server=self._settings.public_url,
+                unanswered=unanswered,
             )
-        self._fail_pending("the connection to NATS was lost")
 
     def _found(self) -> None:
         # What it may do may have changed meanwhile.
@@ -844,10 +872,8 @@ class Bus:
                     errors.Denied(f"NATS does not permit this user to publish on {asked}")
                 )
 
-    def _fail_pending(self, text: str) -> None:
-        for answer, _ in self._pending.values():
-            if not answer.done():
-                answer.set_exception(errors.NatsAway(text))
+    def _fail_pending(self, text: str) -> int:
+        return self.fail(list(self._pending), errors.NatsAway(text))
 
 
 async def _connect_once(settings: NatsSettings, options: dict[str, Any]) -> StrictClient:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -305,7 +305,8 @@ class Leaving:
 
 
 @asynccontextmanager
-async def leaving(servers: list[Deployed], settings: NatsSettings) -> AsyncIterator[Leaving]:
+async def leaving(servers: list[Deployed], bus: Bus) -> AsyncIterator[Leaving]:
+    """A connection whose server is told to go, from when it has left until its test is done."""
     arrive = asyncio.Event()
     connect = StrictClient._connect_to_server
 
@@ -313,17 +314,16 @@ async def leaving(servers: list[Deployed], settings: NatsSettings) -> AsyncItera
         await arrive.wait()
         await connect(client, server)
 
-    async with connected_to(settings) as bus:
-        await eventually(lambda: bus._client.has_alternative)
-        await bus.subscribe("wasmbus.rpc.default.orders.call.*", ignore, queue="orders")
-        await bus.flush()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(StrictClient, "_connect_to_server", connect_later)
-            left = named(servers, bus.server.name)
-            left.signal(signal.SIGUSR2)
-            await eventually(lambda: bus._client.leftover is not None)
-            assert bus._client.leftover is not None
-            yield Leaving(bus, left, bus._client.leftover, arrive)
+    await eventually(lambda: bus._client.has_alternative)
+    await bus.subscribe("wasmbus.rpc.default.orders.call.*", ignore, queue="orders")
+    await bus.flush()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StrictClient, "_connect_to_server", connect_later)
+        left = named(servers, bus.server.name)
+        left.signal(signal.SIGUSR2)
+        await eventually(lambda: bus._client.leftover is not None)
+        assert bus._client.leftover is not None
+        yield Leaving(bus, left, bus._client.leftover, arrive)
 
 
 async def ignore(_: object) -> None:
@@ -331,10 +331,10 @@ async def ignore(_: object) -> None:
 
 
 async def test_a_server_that_dies_while_it_is_left_does_not_keep_whoever_leaves_it(
-    servers: list[Deployed],
+    servers: list[Deployed], bus: Bus
 ) -> None:
     with capture_logs() as logs:
-        async with leaving(servers, settings_of(servers)) as it:
+        async with leaving(servers, bus) as it:
             await it.left.kill()
             await eventually(it.leftover._pong.done)
             it.arrive.set()
@@ -347,11 +347,11 @@ async def test_a_server_that_dies_while_it_is_left_does_not_keep_whoever_leaves_
 
 
 async def test_a_server_is_left_for_good_though_no_other_is_reached_in_time(
-    servers: list[Deployed], monkeypatch: pytest.MonkeyPatch
+    servers: list[Deployed], bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "LEAVE_S_MAX", 0.5)
     with capture_logs() as logs:
-        async with leaving(servers, settings_of(servers)) as it:
+        async with leaving(servers, bus) as it:
             await it.wait_left()
             await it.check_nothing_is_left()
             assert not it.bus.is_connected
@@ -364,17 +364,52 @@ async def test_a_server_is_left_for_good_though_no_other_is_reached_in_time(
     assert any("not left in time" in line["event"] for line in logs)
 
 
-async def test_a_connection_can_be_closed_while_it_leaves_a_server(
-    servers: list[Deployed],
+async def test_what_is_lost_when_a_server_is_not_left_in_time_is_counted(
+    servers: list[Deployed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with leaving(servers, settings_of(servers)) as it:
+    monkeypatch.setattr(connection, "LEAVE_S_MAX", 2.0)
+    monkeypatch.setattr(connection, "LEAVE_ANSWERS_S", 0.1)
+    async with AsyncExitStack() as stack:
+        logs = stack.enter_context(capture_logs())
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        bus = await stack.enter_async_context(connected_to(settings_of(servers)))
+        await bus.subscribe("silent", ignore)
+        deadline = asyncio.get_running_loop().time() + RECOVERY_S
+        asked = [
+            group.create_task(outcome_of(bus.request("silent", deadline=deadline)))
+            for _ in range(3)
+        ]
+        await eventually(lambda: bus.statistics().pending == 3)
+        it = await stack.enter_async_context(leaving(servers, bus))
+        sent = [group.create_task(outcome_of(bus.publish("any"))) for _ in range(2)]
+        await it.wait_left()
+
+        assert [await each for each in (*asked, *sent)] == ["unavailable"] * 5
+        (told,) = [line for line in logs if "not left in time" in line["event"]]
+        assert (told["unanswered"], told["unsent"]) == (3, 2)
+        assert told["error"] == "TimeoutError"
+        it.arrive.set()
+
+
+async def outcome_of(attempt: Awaitable[object]) -> str:
+    try:
+        await attempt
+    except errors.LatticeError as error:
+        return error.code
+    return "done"
+
+
+async def test_a_connection_can_be_closed_while_it_leaves_a_server(
+    servers: list[Deployed], bus: Bus
+) -> None:
+    async with leaving(servers, bus) as it:
         await it.bus.aclose()
 
         await it.check_nothing_is_left()
 
 
 async def test_a_server_that_is_told_to_go_while_another_is_left_is_left_as_well(
-    servers: list[Deployed], monkeypatch: pytest.MonkeyPatch
+    servers: list[Deployed], bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = asyncio.Event()
     leave_groups = Leftover.leave_groups
@@ -385,7 +420,7 @@ async def test_a_server_that_is_told_to_go_while_another_is_left_is_left_as_well
 
     monkeypatch.setattr(Leftover, "leave_groups", leave_groups_later)
     with capture_logs() as logs:
-        async with leaving(servers, settings_of(servers)) as it:
+        async with leaving(servers, bus) as it:
             it.arrive.set()
             await eventually(lambda: it.bus.is_connected and it.bus.server.name != it.left.name)
             second = it.bus.server.name
@@ -406,7 +441,10 @@ async def test_who_may_not_ask_a_server_that_is_left_asks_once_and_goes(
     monkeypatch.setattr(leftover, "PROBE", "forbidden")
     async with deployed_cluster(tmp_path, accounts=True) as servers:
         with capture_logs() as logs:
-            async with leaving(servers, as_user(servers[0], "orders")) as it:
+            async with (
+                connected_to(as_user(servers[0], "orders")) as bus,
+                leaving(servers, bus) as it,
+            ):
                 it.arrive.set()
                 await it.wait_left()
 
