@@ -3,8 +3,9 @@
 An import is one of three things. What the host has itself (``wasip2``) is behind its functions.
 What else is WASI's is there too, and traps when it is called: components import far more than they
 use. Everything else is a *link*: calling it is a call along the link by that interface, with the
-arguments as a msgpack array by WIT type. What a component exports is called in the same way, as
-``interface.function``, so that components reach each other across hosts.
+arguments as a msgpack array by WIT type; but a function with resources traps, as these don't leave
+an actor. What a component exports is called in the same way, as ``interface.function``, so that
+components reach each other across hosts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -203,7 +204,12 @@ def _link(linker: int, world: wit.World, functions: Functions, callbacks: list[A
                 there = own.get(name)
                 full_name = f"{interface.name}#{name}"
                 if there is None and _is_hosts(interface, functions):
-                    made = component_guest.absent(full_name)
+                    made = component_guest.absent(f"{full_name}, which this host does not have")
+                elif there is None and function.has_handles:
+                    made = component_guest.absent(
+                        f"{full_name}, which takes or gives resources, and resources don't leave"
+                        " an actor"
+                    )
                 else:
                     signature = Signature(function)
                     made = component_guest.callback(
@@ -238,13 +244,6 @@ def _check_import(interface: wit.Interface, functions: Functions) -> None:
             f" {next(iter(interface.functions))} of no interface, so no link can be found for it"
         )
     names.parse_interface(interface.name)
-    handled = [name for name, each in interface.functions.items() if each.has_handles]
-    if interface.resources or handled:
-        what = ", ".join((*interface.resources, *handled))[:200]
-        raise errors.InvalidRequest(
-            f"the component can't run here: it imports {interface.name} with resources ({what}),"
-            " and resources don't leave an actor"
-        )
 
 
 def linked(interface: wit.Interface, name: str, function: wit.Function) -> HostFunction:

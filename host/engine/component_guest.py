@@ -342,11 +342,11 @@ def _failed(guest: Guest, name: str, error: BaseException) -> Address:
     return ffi.error_new(b"the host function failed")
 
 
-def absent(name: str) -> Any:
-    """Make the callback of a function that is not there: calling it traps."""
+def absent(what: str) -> Any:
+    """Make the callback of a function that is not there: calling it traps; ``what`` says why."""
 
     def call_back(*_arguments: Any) -> Address:
-        running.guest.fault = f"it called {name}, which this host does not have"
+        running.guest.fault = f"it called {what}"
         return ffi.error_new(b"there is no such function")
 
     return ffi.Callback(call_back)

@@ -1,6 +1,7 @@
 """Components through the same door as modules: loaded, limited, interrupted and cancelled alike."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -245,19 +246,53 @@ def importing(what: str) -> bytes:
             "imports wasi:http/types@0.3.0, and of WASI only 0.2",
         ),
         ('(import "f" (func))', "imports the function f of no interface"),
-        (
-            '(import "a:b/c" (instance (export "r" (type (sub resource)))))',
-            r"imports a:b/c with resources \(r\)",
-        ),
         ('(import "m" (core module (export "f" (func))))', "is a module or a component"),
     ],
-    ids=["stream", "future", "error-context", "0.3", "bare function", "resource", "module"],
+    ids=["stream", "future", "error-context", "0.3", "bare function", "module"],
 )
 async def test_what_can_not_run_is_refused_before_linking(
     engine: Engine, what: str, said: str
 ) -> None:
     with pytest.raises(errors.InvalidRequest, match=said):
         await engine.load(importing(what))
+
+
+RESOURCEFUL = assemble("""
+  (component
+    (import "a:b/store@1.0.0" (instance $store
+      (export "bucket" (type $bucket (sub resource)))
+      (export "[static]bucket.open" (func (result (own $bucket))))
+      (export "count" (func (result u32)))))
+    (core func $open (canon lower (func $store "[static]bucket.open")))
+    (core func $count (canon lower (func $store "count")))
+    (core module $main
+      (import "host" "open" (func $open (result i32)))
+      (import "host" "count" (func $count (result i32)))
+      (func (export "open") (result i32) (call $open))
+      (func (export "count") (result i32) (call $count)))
+    (core instance $main (instantiate $main (with "host" (instance
+      (export "open" (func $open)) (export "count" (func $count))))))
+    (func (export "open") (result u32) (canon lift (core func $main "open")))
+    (func (export "count") (result u32) (canon lift (core func $main "count"))))
+""")
+"""Imports an interface that is nobody's but its own, with and without resources in its functions."""
+
+
+async def test_an_import_with_resources_hinders_nobody_who_does_not_call_it(engine: Engine) -> None:
+    component = await engine.load(RESOURCEFUL)
+    host = Host(lambda _request: codec.pack(7))
+    assert codec.unpack(await run(execution(component, operation="count", host=host))) == 7
+    assert host.requests == [("", "a:b/store", "store.count", codec.pack([]))]
+
+
+async def test_calling_an_import_with_resources_traps_and_says_why(engine: Engine) -> None:
+    component = await engine.load(RESOURCEFUL)
+    said = re.escape(
+        "it called a:b/store@1.0.0#[static]bucket.open, which takes or gives resources, and"
+        " resources don't leave an actor"
+    )
+    with pytest.raises(errors.ActorTrapped, match=said):
+        await run(execution(component, operation="open"))
 
 
 @pytest.mark.parametrize("newer", ["(stream u8)", "(future u8)", "error-context"])
