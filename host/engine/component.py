@@ -76,6 +76,10 @@ class Entry:
         """Encode what the function gave."""
         return codec.pack(result)
 
+    def full_response(self, _guest: ComponentGuest) -> bytes | None:
+        """Encode what the function has given in full, be it that it never returned."""
+        return None
+
 
 class NativeComponent(NamedTuple):
     """A ``NativeCode``: a component, and a linker with something behind each of its imports."""

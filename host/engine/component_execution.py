@@ -266,8 +266,23 @@ class ComponentExecution(Execution):
             call.response = codec.pack({"ok": None})
             self._end(None)
         else:
-            self._end(traps.explain_component(call.slot, call))
+            self._fail(traps.explain_component(call.slot, call))
         return False
+
+    def _fail(self, error: errors.LatticeError) -> None:
+        """End the call with what the guest failed with, unless it had answered in full before.
+
+        Its caller would have that answer from any host that sends it while the guest goes on.
+        """
+        call, entry = self._guest, self._entry
+        answer = None if entry is None else entry.full_response(call)
+        if answer is None:
+            self._end(error)
+            return
+        self._log("warning", f"it had answered, and then failed: {error.code}: {error.text}")
+        # A guest that failed serves no other call.
+        self._instance = None
+        self._give(answer)
 
     def _finish_call(self) -> None:
         """Read the result, and end the call with it."""
@@ -287,6 +302,11 @@ class ComponentExecution(Execution):
         except errors.LatticeError as error:
             self._end(errors.ActorError(f"the actor's answer: {error.text}"))
             return
+        self._give(response)
+
+    def _give(self, response: bytes) -> None:
+        """End the call with its response."""
+        call = self._guest
         size, allowed = len(response), call.limits.response_bytes
         if size > allowed:
             self._end(traps.response_too_large(size, allowed))

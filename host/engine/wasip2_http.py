@@ -387,6 +387,13 @@ class IncomingHandler(Entry):
         # What has flowed is not given again.
         return self._pack(_whole(answer)) if guest.outflow is None else b""
 
+    def full_response(self, guest: ComponentGuest) -> bytes | None:
+        answer = guest.answer
+        if not isinstance(answer, OutgoingResponse):
+            return None
+        is_full = answer.body is None or answer.body.is_finished
+        return self.response(guest, None) if is_full else None
+
     # How a call says it, and wants to hear it.
 
     def _unpack(self, payload: bytes) -> http.Request:

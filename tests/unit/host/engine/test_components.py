@@ -275,7 +275,7 @@ RESOURCEFUL = assemble("""
     (func (export "open") (result u32) (canon lift (core func $main "open")))
     (func (export "count") (result u32) (canon lift (core func $main "count"))))
 """)
-"""Imports an interface that is nobody's but its own, with and without resources in its functions."""
+"""Imports an interface of somebody else's, with and without resources in its functions."""
 
 
 async def test_an_import_with_resources_hinders_nobody_who_does_not_call_it(engine: Engine) -> None:

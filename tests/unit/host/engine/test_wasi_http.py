@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from host.engine import CallLimits, Code, Engine, EngineSettings
+from host.engine import CallLimits, Code, Engine, EngineSettings, ReusePolicy
 from host.engine.wasip2_http import incoming_fields
 from lattice import errors, limits
 from lattice.wire import http
 from tests.support.components import guest
 from tests.support.host_calls import Host, execution, run
+from tests.support.wat import assemble
 
 
 @pytest.fixture
@@ -27,6 +28,59 @@ async def engine(compiled: Path) -> AsyncIterator[Engine]:
 @pytest.fixture
 async def handler(engine: Engine) -> Code:
     return await engine.load(guest("http_handler"))
+
+
+def answering_then_trapping(body: str = "") -> bytes:
+    """A handler that sets its response and traps; ``body`` is done with ``$response`` before."""
+    return assemble(f"""
+  (component
+    (import "wasi:http/types@0.2.0" (instance $http
+      (export "fields" (type $fields (sub resource)))
+      (export "incoming-request" (type $request (sub resource)))
+      (export "response-outparam" (type $outparam (sub resource)))
+      (export "outgoing-response" (type $response (sub resource)))
+      (export "outgoing-body" (type $body (sub resource)))
+      (type $code-itself (variant (case "internal-error" (option string))))
+      (export "error-code" (type $code (eq $code-itself)))
+      (export "[constructor]fields" (func (result (own $fields))))
+      (export "[constructor]outgoing-response"
+        (func (param "headers" (own $fields)) (result (own $response))))
+      (export "[method]outgoing-response.body"
+        (func (param "self" (borrow $response)) (result (result (own $body)))))
+      (export "[static]response-outparam.set" (func
+        (param "param" (own $outparam))
+        (param "response" (result (own $response) (error $code)))))))
+    (alias export $http "incoming-request" (type $request))
+    (alias export $http "response-outparam" (type $outparam))
+    (core module $memory (memory (export "memory") 1)
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
+    (core instance $memory (instantiate $memory))
+    (core func $fields (canon lower (func $http "[constructor]fields")))
+    (core func $response (canon lower (func $http "[constructor]outgoing-response")))
+    (core func $body (canon lower (func $http "[method]outgoing-response.body")
+      (memory (core memory $memory "memory"))))
+    (core func $set (canon lower (func $http "[static]response-outparam.set")
+      (memory (core memory $memory "memory"))))
+    (core module $main
+      (import "http" "fields" (func $fields (result i32)))
+      (import "http" "response" (func $response (param i32) (result i32)))
+      (import "http" "body" (func $body (param i32 i32)))
+      (import "http" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+      (func (export "handle") (param $request i32) (param $outparam i32)
+        (local $response i32)
+        (local.set $response (call $response (call $fields)))
+        {body}
+        (call $set (local.get $outparam) (i32.const 0) (local.get $response)
+          (i32.const 0) (i32.const 0) (i32.const 0))
+        unreachable))
+    (core instance $main (instantiate $main (with "http" (instance
+      (export "fields" (func $fields)) (export "response" (func $response))
+      (export "body" (func $body)) (export "set" (func $set))))))
+    (func $handle (param "request" (own $request)) (param "out" (own $outparam))
+      (canon lift (core func $main "handle")))
+    (instance $handler (export "handle" (func $handle)))
+    (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))
+""")
 
 
 async def ask(
@@ -121,6 +175,36 @@ async def test_a_handler_without_a_proper_response_is_an_error(
 async def test_a_handler_that_breaks_the_rules_traps(handler: Code, path: str, said: str) -> None:
     with pytest.raises(errors.ActorTrapped, match=said):
         await ask(handler, path)
+
+
+async def test_a_handler_that_traps_after_its_whole_response_has_answered(engine: Engine) -> None:
+    host = Host()
+    handler = await engine.load(answering_then_trapping())
+    assert await ask(handler, "/", host=host) == http.Response(status=200)
+    assert host.lines == [
+        (
+            "warning",
+            "it had answered, and then failed: actor_trapped: the actor trapped: unreachable",
+        )
+    ]
+
+
+async def test_a_handler_that_traps_before_it_finished_its_body_has_not_answered(
+    engine: Engine,
+) -> None:
+    handler = await engine.load(
+        answering_then_trapping("(call $body (local.get $response) (i32.const 0))")
+    )
+    with pytest.raises(errors.ActorTrapped):
+        await ask(handler, "/")
+
+
+async def test_an_instance_that_answered_and_trapped_serves_no_other_call(engine: Engine) -> None:
+    handler = await engine.load(answering_then_trapping())
+    payload = http.pack_request(http.Request(method="GET", path="/"))
+    kept = engine.instances(ReusePolicy())
+    await run(execution(handler, payload, operation=http.OPERATION, instances=kept))
+    assert len(kept) == 0
 
 
 async def test_a_response_over_the_limit_ends_the_call(handler: Code) -> None:
