@@ -70,6 +70,7 @@ MAY_IMPORT = {
 HOMES = {
     "aiobotocore": "providers.blobstore.stores.s3",
     "botocore": "providers.blobstore.stores.s3",
+    "cbor2": "lattice.wire.cbor",
     "h11": "providers.http_client.connection",
     "httpx": "lattice.registry.client lattice.testing",
     "httptools": "providers.http_server.listener lattice.cli.http_load",

@@ -10,7 +10,7 @@ import structlog
 
 from lattice import errors
 from lattice.aio.tasks import TaskGroup
-from lattice.wire import codec
+from providers.blobstore import payloads
 from providers.blobstore.blobs import Blobs
 from providers.blobstore.bounds import Bounds
 from providers.blobstore.stores import ObjectInfo
@@ -53,6 +53,7 @@ class Downloads:
         start: int,
         end: int,
         chunk_bytes: int,
+        encoding: payloads.Encoding,
     ) -> None:
         """Send bytes ``start`` to ``end``, the latter not included, behind the caller's back.
 
@@ -64,12 +65,12 @@ class Downloads:
                 for at in range(start, end, chunk_bytes):
                     size = min(chunk_bytes, end - at)
                     part = await blobs.read(container, of.name, at, size, version=of.version)
-                    chunk = encode_chunk(container, of.name, part.data, at, at + size >= end)
+                    chunk = chunk_of(container, of.name, part.data, at, at + size >= end)
                     answer = await context.call(
                         link.source_id,
                         INTERFACE,
                         OPERATION,
-                        codec.pack(chunk),
+                        encoding.pack(chunk),
                         link_name=link.name,
                     )
                     if _is_cancelled(answer):
@@ -94,7 +95,7 @@ class Downloads:
         await self._tasks.aclose()
 
 
-def encode_chunk(
+def chunk_of(
     container: str, name: str, data: bytes, offset: int, is_last: bool
 ) -> dict[str, object]:
     return {
@@ -109,7 +110,7 @@ def encode_chunk(
 def _is_cancelled(answer: bytes) -> bool:
     """
     Raises:
-        InvalidRequest: the answer is not msgpack.
+        InvalidRequest: the answer is of no encoding that the contract has.
     """
-    decoded = codec.unpack_payload(answer) if answer else None
+    decoded = payloads.unpack(answer, payloads.CHUNK_RESPONSE)
     return isinstance(decoded, dict) and decoded.get("cancelDownload") is True

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lattice import errors
-from providers.blobstore import settings, wasi, wasmcloud
+from providers.blobstore import payloads, settings, wasi, wasmcloud
 from providers.blobstore.blobs import Blobs
 from providers.blobstore.bounds import CEILINGS, Bounds
 from providers.blobstore.downloads import Downloads
@@ -130,6 +130,7 @@ class Blobstore(LinkedProvider[Leading]):
                 link=call.link,
                 context=self.context,
                 downloads=self._downloads,
+                encoding=payloads.encoding_of(call.payload),
                 hold=lambda: self._stores.hold(leading.share),
             )
             return await wasmcloud.execute(face, call.operation, call.payload)

@@ -21,12 +21,16 @@ class Received:
     target: str
     interface: str
     operation: str
-    content: Any
-    """The payload, decoded."""
+    payload: bytes
     timeout_s: float
     link_name: str
     key: str | None
     trace: str | None
+
+    @property
+    def content(self) -> Any:
+        """The payload, decoded."""
+        return codec.unpack(self.payload)
 
 
 Answer = Callable[[Received], Awaitable[bytes]]
@@ -75,8 +79,7 @@ class FakeContext:
     ) -> Reply:
         assert stream is None
         assert not takes_stream, "a module's answer comes whole"
-        content = codec.unpack(payload)
-        received = Received(target, interface, operation, content, timeout_s, link_name, key, trace)
+        received = Received(target, interface, operation, payload, timeout_s, link_name, key, trace)
         self.calls.append(received)
         self.running += 1
         try:
