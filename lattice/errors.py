@@ -116,8 +116,10 @@ class NoLink(NotExecuted):
         target: str = "TARGET",
         at: str | None = None,
     ) -> None:
-        namespace, _, package = interface.partition("/")[0].partition(":")
-        command = f"lattice link put {source} {target} {namespace} {package or 'PACKAGE'}"
+        namespace, is_interface, package = interface.partition("/")[0].partition(":")
+        if not is_interface:
+            namespace, package = "NAMESPACE", "PACKAGE"
+        command = f"lattice link put {source} {target} {namespace} {package}"
         if link_name != "default":
             command += f" --link-name {link_name}"
         super().__init__(

@@ -27,6 +27,7 @@ _INTERFACE = re.compile(
     r"(?P<namespace>[A-Za-z][A-Za-z0-9-]*):(?P<package>[A-Za-z0-9-]+(?::[A-Za-z0-9-]+)*)"
     r"(?:/(?P<name>[A-Za-z0-9-]+))?(?:@(?P<version>[0-9][0-9A-Za-z.+-]*))?"
 )
+_ALIAS = re.compile(r"[a-z][a-z0-9_]*(?:/[a-z0-9_]+)+")
 
 
 def parse_lattice(text: str) -> LatticeName:
@@ -82,6 +83,17 @@ def parse_interface(text: str) -> Interface:
             f"{text[:NAME_CHARS_MAX]!r} is not an interface: want ns:package[/name]"
         )
     return Interface(**match.groupdict())
+
+
+def parse_call_alias(text: str) -> Interface:
+    """What a link names that leads to the actor which others call ``wasmcloud/ponger``, as actors
+    of 0.x do: the package ``wasmcloud:ponger``. An underscore is a hyphen there.
+    """
+    if len(text) > NAME_CHARS_MAX or not _ALIAS.fullmatch(text):
+        raise errors.InvalidRequest(
+            f"{text[:NAME_CHARS_MAX]!r} is not a call alias: want namespace/name of a-z 0-9 _"
+        )
+    return parse_interface(text.replace("/", ":").replace("_", "-"))
 
 
 def _token(text: str, what: str) -> str:

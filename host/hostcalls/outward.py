@@ -111,7 +111,7 @@ class GuestCalls:
 
         Raises:
             NoLink: no link leads there.
-            InvalidRequest: the namespace is neither an interface nor an id.
+                InvalidRequest: the namespace is neither an interface nor an actor's alias or id.
         """
         outward = self._outward
         if outward.builtins.serves(namespace):
@@ -190,15 +190,20 @@ class GuestCalls:
 
 
 def find_link(links: LinkTable, source: str, link_name: str, namespace: str) -> Link:
-    """The link that a guest's call takes: by interface, or by the id of the actor it names.
+    """The link that a guest's call takes: by interface, or by the call alias or the id of the actor
+    that it names.
 
     Raises:
         NoLink: there is none.
-        InvalidRequest: the namespace is neither an interface nor an id.
+        InvalidRequest: the namespace is none of these.
     """
+    target = "TARGET"
     if ":" in namespace:
         link = links.find(source, link_name, names.parse_interface(namespace))
-        target = "TARGET"
+    elif "/" in namespace:
+        named = names.parse_call_alias(namespace)
+        link = links.find(source, link_name, named)
+        namespace = f"{named.namespace}:{named.package}"
     else:
         target = names.parse_entity(namespace)
         link = links.find_target(source, link_name, target)

@@ -236,6 +236,9 @@ def _json(payload: bytes) -> Decoded:
 
 
 def _msgpack(payload: bytes) -> Decoded:
+    if not payload:
+        # Operations without a result answer so.
+        return Decoded(None, "", Decoding.MSGPACK)
     value = output.printable(codec.unpack_payload(payload))
     return Decoded(value, json.dumps(value, indent=2), Decoding.MSGPACK)
 

@@ -32,6 +32,8 @@ def table() -> LinkTable:
             link("atomics", "wasi:keyvalue", "default", "atomics"),
             link("orders", "acme:orders"),
             link("nested", "wasmcloud:builtin:special"),
+            link("ponger-2", "acme:ponger"),
+            link("books", "acme:shop:order-book"),
         ],
     )
     return table
@@ -49,9 +51,11 @@ def table() -> LinkTable:
         ("default", "orders", "orders"),
         ("default", "kv", "kv"),
         ("cache", "kv-cache", "kv-cache"),
+        ("default", "acme/ponger", "ponger-2"),
+        ("default", "acme/shop/order_book", "books"),
     ],
 )
-def test_a_link_is_found_by_name_and_interface_or_by_the_targets_id(
+def test_a_link_is_found_by_name_and_interface_or_by_the_targets_alias_or_id(
     table: LinkTable, link_name: str, namespace: str, target: str
 ) -> None:
     assert find_link(table, "shop", link_name, namespace).target == target
@@ -66,6 +70,7 @@ def test_a_link_is_found_by_name_and_interface_or_by_the_targets_id(
         ("cache", "kv"),
         ("default", "kv-cache"),
         ("default", "nobody"),
+        ("cache", "nobody"),
     ],
 )
 def test_without_a_link_the_error_names_what_is_missing(
@@ -81,15 +86,36 @@ def test_without_a_link_the_error_names_what_is_missing(
     assert "lattice link put shop " in missing.value.text
 
 
+@pytest.mark.parametrize(
+    ("link_name", "namespace", "command"),
+    [
+        ("default", "acme:mail/send@1.0.0", "lattice link put shop TARGET acme mail"),
+        ("default", "acme/mail_box", "lattice link put shop TARGET acme mail-box"),
+        ("default", "mail", "lattice link put shop mail NAMESPACE PACKAGE"),
+        ("cache", "mail", "lattice link put shop mail NAMESPACE PACKAGE --link-name cache"),
+    ],
+)
+def test_without_a_link_the_error_says_how_to_put_one(
+    table: LinkTable, link_name: str, namespace: str, command: str
+) -> None:
+    with pytest.raises(errors.NoLink) as missing:
+        find_link(table, "shop", link_name, namespace)
+    assert missing.value.text.endswith(f"; put one with: {command}")
+
+
 def test_a_source_cannot_use_the_links_of_another(table: LinkTable) -> None:
     with pytest.raises(errors.NoLink):
         find_link(table, "thief", "default", "wasmcloud:keyvalue")
 
 
 @pytest.mark.parametrize(
-    "namespace", ["", "a b", "x:", ":y", "a:b/", "a.b", "*", "é", "x" * 10_000]
+    "namespace",
+    [
+        *("", "a b", "x:", ":y", "a:b/", "a.b", "*", "é", "x" * 10_000),
+        *("/", "a/", "/a", "a//b", "A/b", "1/b", "a/b c", "a/b.c", "a/" + "x" * 10_000),
+    ],
 )
-def test_a_namespace_that_is_neither_interface_nor_id_is_refused(
+def test_a_namespace_that_is_neither_interface_nor_alias_nor_id_is_refused(
     table: LinkTable, namespace: str
 ) -> None:
     with pytest.raises(errors.InvalidRequest) as refusal:

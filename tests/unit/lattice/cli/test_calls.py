@@ -68,8 +68,9 @@ def test_two_payloads_are_one_too_many() -> None:
         (b'{"a":1}', Decoding.JSON, '{\n  "a": 1\n}', Decoding.JSON),
         (b"\x81\xa1a\x01", Decoding.MSGPACK, '{\n  "a": 1\n}', Decoding.MSGPACK),
         (b"\xc1\x81\xa1a\x01", Decoding.MSGPACK, '{\n  "a": 1\n}', Decoding.MSGPACK),
+        (b"", Decoding.MSGPACK, "", Decoding.MSGPACK),
     ],
-    ids=["text", "bytes", "escape sequence", "hex", "json", "msgpack", "newer msgpack"],
+    ids=["text", "bytes", "escape sequence", "hex", "json", "msgpack", "newer msgpack", "nothing"],
 )
 def test_an_answer_is_read_as_it_was_asked_for(
     payload: bytes, decoding: Decoding, text: str, encoding: Decoding
