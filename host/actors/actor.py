@@ -458,6 +458,7 @@ class Actor:
                 self._surroundings(invocation),
                 operation=invocation.operation,
                 payload=invocation.payload,
+                interface=invocation.interface,
                 limits=self._call_limits,
                 world=self.world,
                 deadline=invocation.deadline,

@@ -151,24 +151,26 @@ class Component(Code):
         self._native = None
         super().detach()
 
-    def entry(self, operation: str) -> Entry:
-        """Find what an operation calls.
+    def entry(self, operation: str, interface: str = "") -> Entry:
+        """Find what an operation calls, by itself or over a link for an interface.
+
+        What the interface's own package has goes first. Who has the operation of another package
+        alone is called all the same: callers may know an interface by a name of their own.
 
         Raises:
             InvalidRequest: nothing; says what there is.
         """
         entries = self.facts.entries
-        if (entry := entries.get(operation)) is None:
-            # With its package, as others' command lines and manifests have it.
-            entry = entries.get(operation.rpartition("/")[2])
-            if entry is not None and entry.full_name != operation:
-                entry = None
-        if entry is None:
-            there = ", ".join(sorted(entries))[: limits.ERROR_TEXT_CHARS - 200]
-            raise errors.InvalidRequest(
-                f"the component has no operation {operation[:100]!r}; it has: {there or 'none'}"
-            )
-        return entry
+        package = interface.partition("/")[0]
+        for name in (f"{package}/{operation}", operation) if package else (operation,):
+            for key in (name, name.rpartition("/")[2]):
+                entry = entries.get(key)
+                if entry is not None and name in (entry.name, entry.full_name):
+                    return entry
+        there = ", ".join(sorted(entries))[: limits.ERROR_TEXT_CHARS - 200]
+        raise errors.InvalidRequest(
+            f"the component has no operation {operation[:100]!r}; it has: {there or 'none'}"
+        )
 
 
 _NEWER = ("component model async", "component model error-context", "async")

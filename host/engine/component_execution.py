@@ -77,7 +77,7 @@ class ComponentExecution(Execution):
         if needed > allowed:
             return errors.MemoryExceeded(needed, allowed)
         try:
-            self._entry = entry = self._code.entry(call.operation.decode())
+            self._entry = entry = self._code.entry(call.operation.decode(), self._interface)
             self._values = entry.arguments(call, call.payload)
             entry.signature.check_arguments(self._values, wit.Budget())
         except errors.LatticeError as error:

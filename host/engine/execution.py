@@ -74,6 +74,7 @@ class Execution:
         "_host_calls",
         "_instance",
         "_instances",
+        "_interface",
         "_interrupted",
         "_memory_bytes",
         "_module",
@@ -88,17 +89,22 @@ class Execution:
         *,
         operation: str,
         payload: bytes,
+        interface: str = "",
         limits: CallLimits = DEFAULT_LIMITS,
         world: World = NOTHING,
         deadline: float,
         instances: Instances | None = None,
     ) -> None:
-        """``instances``: where one may be taken from and kept afterwards, all of one actor."""
+        """``interface`` is that of the link which the call came over, if it did.
+
+        ``instances``: where one may be taken from and kept afterwards, all of one actor.
+        """
         self._code = code
         # Only what ``component_execution`` does in its own way looks at it as a module.
         self._module = cast("Module", code)
         self._engine = code.engine
         self._host = host
+        self._interface = interface
         self._guest = self._make_guest(operation.encode(), payload, limits, world)
         self._deadline = deadline
         self._instances = instances

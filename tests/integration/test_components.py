@@ -94,6 +94,24 @@ async def test_components_call_each_other_across_hosts_by_their_own_interface(
         await cluster.call("caller", "more.quadruple", codec.pack([13]))
 
 
+@pytest.mark.parametrize("distance", ["on the same host", "across hosts"])
+async def test_links_tell_apart_two_packages_that_have_the_same_function(
+    cluster: Cluster, distance: str
+) -> None:
+    alpha, beta = await cluster.start_hosts(2)
+    interfaces = ("acme:one/ops@1.0.0", "acme:two/ops@1.0.0")
+    sums = components.exporting(*((each, "add", n + 1) for n, each in enumerate(interfaces)))
+    await cluster.start_actor("asks", wasm=components.relaying(*interfaces), on=alpha)
+    await cluster.start_actor(
+        "sums", wasm=sums, on=alpha if distance == "on the same host" else beta
+    )
+    for package in ("acme:one", "acme:two"):
+        await cluster.link("asks", "sums", package, interfaces=["ops"])
+
+    answers = [await cluster.call("asks", each, codec.pack([5])) for each in ("add-0", "add-1")]
+    assert [codec.unpack(answer) for answer in answers] == [6, 7]
+
+
 async def test_a_component_replaces_a_module_and_the_other_way_round(cluster: Cluster) -> None:
     (host,) = await cluster.start_hosts(1)
     await cluster.start_actor("shifting", wasm=components.DOUBLER, on=host)

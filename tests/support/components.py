@@ -127,6 +127,42 @@ KEEPS = assemble("""
 """)
 """Its functions say which call of their instance they serve."""
 
+def exporting(*exports: tuple[str, str, int]) -> bytes:
+    """A component with functions of interfaces, each of which adds a number to its argument."""
+    instances = [
+        f"""
+        (core module $m{index} (func (export "f") (param i32) (result i32)
+          (i32.add (local.get 0) (i32.const {number}))))
+        (core instance $m{index} (instantiate $m{index}))
+        (func $f{index} (param "x" u32) (result u32) (canon lift (core func $m{index} "f")))
+        (instance $i{index} (export "{function}" (func $f{index})))
+        (export "{interface}" (instance $i{index}))
+        """
+        for index, (interface, function, number) in enumerate(exports)
+    ]
+    return assemble(f"(component {' '.join(instances)})")
+
+
+def relaying(*interfaces: str) -> bytes:
+    """A component that exports ``add-0``, ``add-1``, each of which is ``add`` of an interface."""
+    relays = [
+        f"""
+        (import "{interface}" (instance $i{index}
+          (export "add" (func (param "x" u32) (result u32)))))
+        (core func $i{index} (canon lower (func $i{index} "add")))
+        (core module $m{index}
+          (import "" "add" (func $add (param i32) (result i32)))
+          (func (export "f") (param i32) (result i32) (call $add (local.get 0))))
+        (core instance $m{index} (instantiate $m{index}
+          (with "" (instance (export "add" (func $i{index}))))))
+        (func (export "add-{index}") (param "x" u32) (result u32)
+          (canon lift (core func $m{index} "f")))
+        """
+        for index, interface in enumerate(interfaces)
+    ]
+    return assemble(f"(component {' '.join(relays)})")
+
+
 PADDING = wit.Tuple((wit.Primitive("u64"),) * 17)
 """So many flat values that a function takes its parameters in memory."""
 

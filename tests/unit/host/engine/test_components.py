@@ -10,7 +10,7 @@ import pytest
 from host.engine import CallLimits, Code, Component, Engine, EngineSettings
 from lattice import errors
 from lattice.wire import codec
-from tests.support.components import CALLER
+from tests.support.components import CALLER, exporting
 from tests.support.host_calls import Host, execution, run, until
 from tests.support.wat import assemble
 
@@ -350,22 +350,6 @@ async def test_more_memory_than_there_is_is_refused(engine: Engine) -> None:
         await engine.load(hungry)
 
 
-def exporting(*exports: tuple[str, str, int]) -> bytes:
-    """A component with functions of interfaces, each of which adds a number to its argument."""
-    instances = [
-        f"""
-        (core module $m{index} (func (export "f") (param i32) (result i32)
-          (i32.add (local.get 0) (i32.const {number}))))
-        (core instance $m{index} (instantiate $m{index}))
-        (func $f{index} (param "x" u32) (result u32) (canon lift (core func $m{index} "f")))
-        (instance $i{index} (export "{function}" (func $f{index})))
-        (export "{interface}" (instance $i{index}))
-        """
-        for index, (interface, function, number) in enumerate(exports)
-    ]
-    return assemble(f"(component {' '.join(instances)})")
-
-
 async def test_functions_of_two_packages_that_share_a_name_are_called_by_their_full_ones(
     engine: Engine,
 ) -> None:
@@ -378,6 +362,30 @@ async def test_functions_of_two_packages_that_share_a_name_are_called_by_their_f
         errors.InvalidRequest, match=r"it has: acme:one/ops\.add, acme:two/ops\.add"
     ):
         await call(component, "ops.add", 5)
+
+
+async def test_a_call_over_a_link_is_for_the_package_of_its_interface(engine: Engine) -> None:
+    component = await engine.load(
+        exporting(("acme:one/ops@1.0.0", "add", 1), ("acme:two/ops@1.0.0", "add", 2))
+    )
+
+    async def call_over(interface: str) -> object:
+        payload = codec.pack([5])
+        return codec.unpack(
+            await run(execution(component, payload, operation="ops.add", interface=interface))
+        )
+
+    assert await call_over("acme:one/ops") == 6
+    assert await call_over("acme:two/ops") == 7
+    assert await call_over("acme:two") == 7
+    with pytest.raises(errors.InvalidRequest, match="no operation 'ops.add'"):
+        await call_over("acme:three/ops")
+
+
+async def test_who_calls_an_interface_by_another_name_reaches_the_only_one(engine: Engine) -> None:
+    component = await engine.load(exporting(("acme:one/ops@1.0.0", "add", 1)))
+    call = execution(component, codec.pack([5]), operation="ops.add", interface="acme:two/ops")
+    assert codec.unpack(await run(call)) == 6
 
 
 async def test_a_handler_of_messages_goes_before_one_that_is_only_called_like_it(
