@@ -126,7 +126,7 @@ class Component(Code):
             engine,
             digest=digest,
             size=size,
-            imports=tuple(facts.world.imports),
+            imports=tuple(filter(None, facts.world.imports)),
             exports=tuple(facts.world.exports),
             abi="component",
             memory_bytes_min=facts.footprint.memory_bytes,
@@ -245,6 +245,9 @@ def _check_import(interface: wit.Interface, functions: Functions) -> None:
     if name in functions:
         return
     if not interface.name:
+        if not interface.functions:
+            # Types of other interfaces, which are looked at there.
+            return
         raise errors.InvalidRequest(
             f"the component can't run here: it imports the function"
             f" {next(iter(interface.functions))} of no interface, so no link can be found for it"

@@ -350,6 +350,7 @@ class _TypeReader:
     def interfaces(self, items: dict[str, Any], side: str) -> dict[str, wit.Interface]:
         found: dict[str, wit.Interface] = {}
         own: dict[str, wit.Function] = {}
+        used: dict[str, str] = {}
         for name, item in items.items():
             kind = item.ty
             self._where = f"{side} {name}"
@@ -358,10 +359,8 @@ class _TypeReader:
             elif isinstance(kind, wasmtime_component.FuncType):
                 own[name] = self._function(kind)
             elif isinstance(kind, wasmtime_component.ResourceType):
-                raise errors.InvalidRequest(
-                    f"the component can't run here: the {self._where} is a resource outside of an"
-                    " interface"
-                )
+                if side == "import":
+                    used[name] = self._used(kind)
             elif isinstance(kind, wasmtime_component.ComponentType | wasmtime_component.ModuleType):
                 if side == "import":
                     raise errors.InvalidRequest(
@@ -371,8 +370,8 @@ class _TypeReader:
             else:
                 # A type that it names for others.
                 self._type(kind, 0)
-        if own:
-            found[""] = wit.Interface("", own, {})
+        if own or used:
+            found[""] = wit.Interface("", own, used)
         return found
 
     def _interface(self, name: str, kind: Any, side: str) -> wit.Interface:
@@ -396,11 +395,22 @@ class _TypeReader:
 
     def _first_name(self, resource: Any, name: str) -> str:
         """What a type was called first: interfaces use resources of others by new names."""
-        for seen, first in self._resources:
-            if seen == resource:
-                return first
+        if (first := self._seen(resource)) is not None:
+            return first
         self._resources.append((resource, name))
         return name
+
+    def _used(self, resource: Any) -> str:
+        """What a type was called first that a world uses of an interface it imports."""
+        if (first := self._seen(resource)) is None:
+            raise errors.InvalidRequest(
+                f"the component can't run here: the {self._where} is a resource outside of an"
+                " interface"
+            )
+        return first
+
+    def _seen(self, resource: Any) -> str | None:
+        return next((first for seen, first in self._resources if seen == resource), None)
 
     def _function(self, kind: Any) -> wit.Function:
         if _is_async(ctypes.cast(kind.ptr(), c_void_p)):

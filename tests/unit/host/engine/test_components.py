@@ -246,9 +246,21 @@ def importing(what: str) -> bytes:
             "imports wasi:http/types@0.3.0, and of WASI only 0.2",
         ),
         ('(import "f" (func))', "imports the function f of no interface"),
+        (
+            '(import "r" (type (sub resource)))',
+            "the import r is a resource outside of an interface",
+        ),
         ('(import "m" (core module (export "f" (func))))', "is a module or a component"),
     ],
-    ids=["stream", "future", "error-context", "0.3", "bare function", "module"],
+    ids=[
+        "stream",
+        "future",
+        "error-context",
+        "0.3",
+        "bare function",
+        "bare resource",
+        "module",
+    ],
 )
 async def test_what_can_not_run_is_refused_before_linking(
     engine: Engine, what: str, said: str
@@ -293,6 +305,47 @@ async def test_calling_an_import_with_resources_traps_and_says_why(engine: Engin
     )
     with pytest.raises(errors.ActorTrapped, match=said):
         await run(execution(component, operation="open"))
+
+
+USES = assemble("""
+  (component
+    (import "wasi:http/types@0.2.0" (instance $types
+      (export "fields" (type $fields (sub resource)))
+      (export "[constructor]fields" (func (result (own $fields))))))
+    (alias export $types "fields" (type $fields))
+    (import "headers" (type $headers (eq $fields)))
+    (core func $new (canon lower (func $types "[constructor]fields")))
+    (core module $main
+      (import "" "new" (func $new (result i32)))
+      (func (export "count") (result i32) (drop (call $new)) (i32.const 1))
+      (func (export "keep") (param i32)))
+    (core instance $main (instantiate $main (with "" (instance (export "new" (func $new))))))
+    (func (export "count") (result u32) (canon lift (core func $main "count")))
+    (func (export "keep") (param "headers" (own $headers)) (canon lift (core func $main "keep"))))
+""")
+"""Its world uses a resource of an interface by a name of its own."""
+
+
+async def test_a_world_may_use_a_resource_of_an_interface(engine: Engine) -> None:
+    component = await engine.load(USES)
+    assert await call(component, "count") == 1
+    assert component.imports == ("wasi:http/types@0.2.0",)
+    with pytest.raises(errors.InvalidRequest, match="it has: count"):
+        await call(component, "keep")
+
+
+async def test_a_world_may_export_a_resource_of_its_own(engine: Engine) -> None:
+    component = await engine.load(
+        assemble("""
+          (component
+            (type $r (resource (rep i32)))
+            (export "r" (type $r))
+            (core module $main (func (export "one") (result i32) (i32.const 1)))
+            (core instance $main (instantiate $main))
+            (func (export "one") (result u32) (canon lift (core func $main "one"))))
+        """)
+    )
+    assert await call(component, "one") == 1
 
 
 @pytest.mark.parametrize("newer", ["(stream u8)", "(future u8)", "error-context"])
