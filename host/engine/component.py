@@ -72,8 +72,12 @@ class Entry:
         """Encode what the function has given before it returns, once it has."""
         return None
 
-    def response(self, _guest: ComponentGuest, result: Any) -> bytes:
-        """Encode what the function gave."""
+    def response(self, _guest: ComponentGuest, result: Any) -> bytes | Later:
+        """Encode what the function gave, or say what has to be waited for before it is asked again.
+
+        Raises:
+            ActorError: it is no answer.
+        """
         return codec.pack(result)
 
     def full_response(self, _guest: ComponentGuest) -> bytes | None:
@@ -309,6 +313,8 @@ def _entries(world: wit.World, special: Special) -> dict[str, Entry]:
         for entry in rivals.values():
             if len(rivals) == 1 or own == [entry]:
                 entry.name = operation
+            elif entry.operation is not None:
+                continue
             found[entry.name] = entry
     if not found:
         raise errors.InvalidRequest(

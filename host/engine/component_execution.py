@@ -45,7 +45,15 @@ def execution_of(code: Code) -> type[Execution]:
 class ComponentExecution(Execution):
     """A call of a component."""
 
-    __slots__ = ("_answers_early", "_arguments", "_entry", "_gauged", "_results", "_values")
+    __slots__ = (
+        "_answers_early",
+        "_arguments",
+        "_entry",
+        "_gauged",
+        "_has_returned",
+        "_results",
+        "_values",
+    )
 
     _code: Component
     _guest: ComponentGuest
@@ -60,6 +68,8 @@ class ComponentExecution(Execution):
         self._values: list[Any] = []
         self._answers_early = False
         """Whether its response was given before its end."""
+        self._has_returned = False
+        """Whether its function has, and only its response is waited for."""
 
     def _make_guest(
         self, operation: bytes, payload: bytes, call_limits: CallLimits, world: World
@@ -282,7 +292,7 @@ class ComponentExecution(Execution):
         self._log("warning", f"it had answered, and then failed: {error.code}: {error.text}")
         # A guest that failed serves no other call.
         self._instance = None
-        self._give(answer)
+        self._give_response(answer)
 
     def _finish_call(self) -> None:
         """Read the result, and end the call with it."""
@@ -295,6 +305,17 @@ class ComponentExecution(Execution):
                 result = entry.signature.lift_result(
                     call.slot.context, wit.Budget(), self._results.raw, 0
                 )
+        except errors.LatticeError as error:
+            self._end(errors.ActorError(f"the actor's answer: {error.text}"))
+            return
+        self._has_returned = True
+        self._give_result(result)
+
+    def _give_result(self, result: Any) -> None:
+        """End the call with what its function gave, or wait for what that stands for."""
+        call, entry = self._guest, self._entry
+        assert entry is not None
+        try:
             response = entry.response(call, result)
         except errors.ActorError as error:
             self._end(error)
@@ -302,9 +323,12 @@ class ComponentExecution(Execution):
         except errors.LatticeError as error:
             self._end(errors.ActorError(f"the actor's answer: {error.text}"))
             return
-        self._give(response)
+        if isinstance(response, Later):
+            self._wait(response)
+            return
+        self._give_response(response)
 
-    def _give(self, response: bytes) -> None:
+    def _give_response(self, response: bytes) -> None:
         """End the call with its response."""
         call = self._guest
         size, allowed = len(response), call.limits.response_bytes
@@ -313,6 +337,11 @@ class ComponentExecution(Execution):
             return
         call.response = response
         self._end(None)
+
+    def _wait(self, request: Later) -> None:
+        """Wait for something more before the guest goes on, or its call ends."""
+        self._guest.request = request
+        self._serve(request)
 
     def _ask(self, request: Any) -> bytes | Awaitable[Any]:
         assert isinstance(request, Later)
@@ -330,11 +359,17 @@ class ComponentExecution(Execution):
         request = self._guest.request
         assert isinstance(request, Later)
         try:
-            self._resume(request.finish(response))
+            result = request.finish(response)
+            if isinstance(result, Later):
+                self._wait(result)
+            elif self._has_returned:
+                self._give_result(None)
+            else:
+                self._resume(result)
         except errors.LatticeError as error:
             self._end(errors.ActorError(f"the answer to a call of the actor: {error.text}"))
         except GuestFault as fault:
-            self._end(errors.ActorTrapped(str(fault), memory_bytes=self._guest.memory_size()))
+            self._end(traps.explain_fault(self._guest, str(fault)))
         except Exception as error:
             # Whoever answered did not speak the interface, or it is a bug of ours.
             log.error("answer not understood", digest=self._code.digest, exc_info=error)
@@ -359,7 +394,7 @@ class ComponentExecution(Execution):
     def _answer_bug(self, error: Exception) -> None:
         if isinstance(error, GuestFault) and not self._ended:
             self._awaiting = None
-            self._end(errors.ActorTrapped(str(error), memory_bytes=self._guest.memory_size()))
+            self._end(traps.explain_fault(self._guest, str(error)))
         else:
             super()._answer_bug(error)
 

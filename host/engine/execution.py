@@ -508,8 +508,7 @@ class Execution:
                 _discard(answer)
             else:
                 self._awaiting = answer
-                return False
-        return True
+        return self._awaiting is None
 
     def _answer(self, response: Any) -> None:
         # The host call may have abandoned its own call: then there is no guest to answer.

@@ -9,6 +9,7 @@ from host.engine import (
     wasip2_filesystem,
     wasip2_http,
     wasip2_http_outgoing,
+    wasip2_http_relay,
     wasmcloud_messaging,
 )
 from host.engine.component import Entry, Functions
@@ -18,6 +19,7 @@ _FAMILIES = (
     wasip2_filesystem,
     wasip2_http,
     wasip2_http_outgoing,
+    wasip2_http_relay,
     wasi_keyvalue,
     wasi_blobstore,
     wasi_config,
@@ -40,6 +42,7 @@ ENTRIES: dict[tuple[str, str], tuple[type[Entry], ...]] = {
         wasip2_http.IncomingHandler,
         wasip2_http.LinkedHandler,
     ),
+    ("wasi:http/outgoing-handler", "handle"): (wasip2_http_relay.OutgoingHandler,),
     ("wasmcloud:messaging/incoming-handler", "handle"): (wasmcloud_messaging.IncomingHandler,),
     ("wasi:keyvalue/watcher", "on-set"): (wasi_keyvalue.Watching,),
     ("wasi:keyvalue/watcher", "on-delete"): (wasi_keyvalue.Watching,),

@@ -104,6 +104,13 @@ def explain_component(slot: ffi.Slot, call: Guest) -> errors.LatticeError:
     return errors.ActorTrapped(kind, backtrace=backtrace, memory_bytes=call.memory_size())
 
 
+def explain_fault(call: Guest, fault: str) -> errors.LatticeError:
+    """Turn what a guest did wrong into the caller's error, where it was found out afterwards."""
+    if call.oversize:
+        return response_too_large(call.oversize, call.limits.response_bytes)
+    return errors.ActorTrapped(fault, memory_bytes=call.memory_size())
+
+
 _CAUSE = re.compile(r"wasm trap: (.+)")
 _SHORTER = {"wasm `unreachable` instruction executed": KINDS[UNREACHABLE]}
 

@@ -8,11 +8,11 @@ its body flows while the guest goes on.
 """
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from host.engine import wit
 from host.engine.component import Entry
-from host.engine.component_guest import ComponentGuest, Table
+from host.engine.component_guest import ComponentGuest, Later, Table
 from host.engine.guest import GuestFault
 from host.engine.wasip2 import Readiness, StreamError, err, get, ok
 from host.engine.wasip2_http_bodies import (
@@ -82,6 +82,29 @@ class Fields:
 def incoming_fields(headers: http.Headers) -> Fields:
     """Headers that came from outside, without those that a guest could not give again."""
     return Fields([each for each in headers if each[0] not in FORBIDDEN])
+
+
+def method_case(method: str) -> dict[str, str | None]:
+    """A method as WASI has it."""
+    name = method.lower()
+    # Methods are case-sensitive: only the upper-case ones are those that WASI has names for.
+    return {name: None} if name in METHODS and method.isupper() else {"other": method}
+
+
+def scheme_case(scheme: str) -> dict[str, str | None]:
+    """A scheme as WASI has it."""
+    known = {"http": "HTTP", "https": "HTTPS"}.get(scheme.lower())
+    return {known: None} if known else {"other": scheme}
+
+
+def check_stream(guest: ComponentGuest, request: http.Request) -> None:
+    """Hold what a request says of its body against what came with it.
+
+    Raises:
+        InvalidRequest: the rest of the body is missing, or nobody spoke of it.
+    """
+    if request.is_streamed != (guest.source is not None):
+        raise errors.InvalidRequest("the rest of the request's body did not come with it")
 
 
 class IncomingRequest:
@@ -196,10 +219,7 @@ def _fields_delete(guest: ComponentGuest, number: int, name: str) -> Any:
 
 @function(TYPES, "[method]incoming-request.method")
 def _request_method(guest: ComponentGuest, number: int) -> dict[str, str | None]:
-    method = get(guest, number, IncomingRequest).request.method
-    name = method.lower()
-    # Methods are case-sensitive: only the upper-case ones are those that WASI has names for.
-    return {name: None} if name in METHODS and method.isupper() else {"other": method}
+    return method_case(get(guest, number, IncomingRequest).request.method)
 
 
 @function(TYPES, "[method]incoming-request.path-with-query")
@@ -210,10 +230,7 @@ def _request_path(guest: ComponentGuest, number: int) -> str | None:
 @function(TYPES, "[method]incoming-request.scheme")
 def _request_scheme(guest: ComponentGuest, number: int) -> dict[str, str | None] | None:
     scheme = get(guest, number, IncomingRequest).request.scheme
-    if scheme is None:
-        return None
-    known = {"http": "HTTP", "https": "HTTPS"}.get(scheme.lower())
-    return {known: None} if known else {"other": scheme}
+    return None if scheme is None else scheme_case(scheme)
 
 
 @function(TYPES, "[method]incoming-request.authority")
@@ -347,8 +364,7 @@ class IncomingHandler(Entry):
 
     def arguments(self, guest: ComponentGuest, payload: bytes) -> list[Any]:
         request = self._unpack(payload)
-        if request.is_streamed != (guest.source is not None):
-            raise errors.InvalidRequest("the rest of the request's body did not come with it")
+        check_stream(guest, request)
         return [
             guest.own("incoming-request", IncomingRequest(request, guest.source)),
             guest.own("response-outparam", ResponseOutparam()),
@@ -372,7 +388,17 @@ class IncomingHandler(Entry):
             )
         )
 
-    def response(self, guest: ComponentGuest, _result: Any) -> bytes:
+    def response(self, guest: ComponentGuest, _result: Any) -> bytes | Later:
+        return self._answered(guest)
+
+    def full_response(self, guest: ComponentGuest) -> bytes | None:
+        answer = guest.answer
+        if not isinstance(answer, OutgoingResponse):
+            return None
+        is_full = answer.body is None or answer.body.is_finished
+        return self._answered(guest) if is_full else None
+
+    def _answered(self, guest: ComponentGuest) -> bytes:
         answer = guest.answer
         if answer is None:
             raise errors.ActorError("the HTTP handler returned and never set its response")
@@ -386,13 +412,6 @@ class IncomingHandler(Entry):
             )
         # What has flowed is not given again.
         return self._pack(_whole(answer)) if guest.outflow is None else b""
-
-    def full_response(self, guest: ComponentGuest) -> bytes | None:
-        answer = guest.answer
-        if not isinstance(answer, OutgoingResponse):
-            return None
-        is_full = answer.body is None or answer.body.is_finished
-        return self.response(guest, None) if is_full else None
 
     # How a call says it, and wants to hear it.
 
@@ -414,7 +433,7 @@ class LinkedHandler(IncomingHandler):
     Options of the request are not looked at: they are about connections.
     """
 
-    operation = http.OUTGOING_OPERATION
+    operation: ClassVar[str | None] = http.OUTGOING_OPERATION
 
     def _unpack(self, payload: bytes) -> http.Request:
         request, _ = http.unpack_outgoing_request(payload)

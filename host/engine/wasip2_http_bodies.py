@@ -286,6 +286,11 @@ class OutgoingBody(Abandonable):
         self.content += content
         self._tell()
 
+    def put(self, content: bytes) -> None:
+        """Begin it with what is there already, and was bounded before."""
+        self.size += len(content)
+        self.content += content
+
     def finish(self, trailers: http.Headers) -> bool:
         """End it in good order; false if it is not as long as it was said to be."""
         if self.length is not None and self.size != self.length:

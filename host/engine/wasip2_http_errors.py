@@ -57,8 +57,8 @@ ERROR_CODE = wit.Variant(
 check_error_code = wit.checker(ERROR_CODE)
 
 
-def error_code(error: errors.LatticeError) -> http.ErrorCode:
-    """What the lattice says, in the words of ``wasi:http``."""
+def error_code(error: errors.LatticeError, interface: str = "outgoing-handler") -> http.ErrorCode:
+    """What the lattice says, in the words of ``wasi:http``, of a call over that interface."""
     match error:
         case errors.Denied():
             return {"HTTP-request-denied": None}
@@ -73,7 +73,7 @@ def error_code(error: errors.LatticeError) -> http.ErrorCode:
         case errors.HopLimit():
             return {"loop-detected": None}
         case errors.NoLink():
-            return internal(f"{error.code}: {error.text} --interface outgoing-handler")
+            return internal(f"{error.code}: {error.text} --interface {interface}")
         case _:
             return internal(f"{error.code}: {error.text}")
 

@@ -10,7 +10,7 @@ log says more.
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, Self
 
 from host.engine import wit
 from host.engine.component_guest import Abandonable, ComponentGuest, Later, Table
@@ -70,6 +70,20 @@ class RequestOptions:
 
     def __init__(self) -> None:
         self.durations_ns: dict[str, int | None] = {}
+
+    @classmethod
+    def received(cls, options: http.Options) -> Self:
+        """Those that came with another's request."""
+        made = cls()
+        made.durations_ns = {
+            name: None if duration_s is None else int(duration_s * 1e9)
+            for name, duration_s in (
+                ("connect-timeout", options.connect_timeout_s),
+                ("first-byte-timeout", options.first_byte_timeout_s),
+                ("between-bytes-timeout", options.between_bytes_timeout_s),
+            )
+        }
+        return made
 
     def duration_s(self, name: str) -> float | None:
         duration_ns = self.durations_ns.get(name)

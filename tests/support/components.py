@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from host.engine import wit
+from host.engine.wasip2_http_errors import ERROR_CODE
 from tests.support.wat import assemble
 
 ALLOCATOR = """
@@ -126,6 +127,7 @@ KEEPS = assemble("""
     (func (export "look-at-fields") (result u32) (canon lift (core func $main "look-at-fields"))))
 """)
 """Its functions say which call of their instance they serve."""
+
 
 def exporting(*exports: tuple[str, str, int]) -> bytes:
     """A component with functions of interfaces, each of which adds a number to its argument."""
@@ -273,6 +275,115 @@ def _words(kind: wit.Type, parts: dict[wit.Type, str]) -> Iterator[str]:
             yield "flags"
             yield from (f'"{name}"' for name in names)
 
+
+def _rewriting() -> bytes:
+    types = _Types()
+    code = types.name(ERROR_CODE)
+    aliases = "\n".join(f'(alias export $types "{each}" (type ${each}))' for each in types.named)
+    outer = "\n".join(
+        f'(alias outer 1 ${each} (type $o{each})) (export "{each}" (type $h{each} (eq $o{each})))'
+        for each in types.named
+    )
+    return assemble(f"""
+      (component
+        (import "wasi:http/types@0.2.3" (instance $types
+          {types.text}
+          (export "outgoing-request" (type $request (sub resource)))
+          (export "request-options" (type $options (sub resource)))
+          (export "future-incoming-response" (type $future (sub resource)))
+          (export "[method]outgoing-request.set-authority" (func
+            (param "self" (borrow $request)) (param "authority" (option string))
+            (result (result))))))
+        {aliases}
+        (alias export $types "outgoing-request" (type $request))
+        (alias export $types "request-options" (type $options))
+        (alias export $types "future-incoming-response" (type $future))
+        (import "wasi:http/outgoing-handler@0.2.3" (instance $next
+          {outer}
+          (alias outer 1 $request (type $orequest))
+          (alias outer 1 $options (type $ooptions))
+          (alias outer 1 $future (type $ofuture))
+          (export "outgoing-request" (type $hrequest (eq $orequest)))
+          (export "request-options" (type $hoptions (eq $ooptions)))
+          (export "future-incoming-response" (type $hfuture (eq $ofuture)))
+          (export "handle" (func
+            (param "request" (own $hrequest)) (param "options" (option (own $hoptions)))
+            (result (result (own $hfuture) (error {code.replace("$", "$h")})))))))
+        (core module $memory {ALLOCATOR} (data (i32.const 512) "behind.example"))
+        (core instance $memory (instantiate $memory))
+        (core func $set (canon lower (func $types "[method]outgoing-request.set-authority")
+          (memory (core memory $memory "memory"))))
+        (core func $handle (canon lower (func $next "handle")
+          (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+        (core module $main
+          (import "" "set" (func $set (param i32 i32 i32 i32) (result i32)))
+          (import "" "handle" (func $handle (param i32 i32 i32 i32)))
+          (func (export "handle") (param i32 i32 i32) (result i32)
+            (drop (call $set (local.get 0) (i32.const 1) (i32.const 512) (i32.const 14)))
+            (call $handle (local.get 0) (local.get 1) (local.get 2) (i32.const 256))
+            (i32.const 256)))
+        (core instance $main (instantiate $main (with "" (instance
+          (export "set" (func $set)) (export "handle" (func $handle))))))
+        (func $rewritten
+          (param "request" (own $request)) (param "options" (option (own $options)))
+          (result (result (own $future) (error {code})))
+          (canon lift (core func $main "handle")
+            (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+        (instance $handler (export "handle" (func $rewritten)))
+        (export "wasi:http/outgoing-handler@0.2.3" (instance $handler)))
+    """)
+
+
+REWRITES = _rewriting()
+"""Sends on whatever it is asked to send, to ``behind.example``."""
+
+PASSES_ON = assemble("""
+  (component
+    (import "wasi:http/types@0.2.3" (instance $types
+      (export "incoming-request" (type $request (sub resource)))
+      (export "incoming-body" (type $body (sub resource)))
+      (export "response-outparam" (type $out (sub resource)))
+      (export "[method]incoming-request.path-with-query" (func
+        (param "self" (borrow $request)) (result (option string))))
+      (export "[method]incoming-request.consume" (func
+        (param "self" (borrow $request)) (result (result (own $body)))))))
+    (alias export $types "incoming-request" (type $request))
+    (alias export $types "response-outparam" (type $out))
+    (import "wasi:http/incoming-handler@0.2.3" (instance $next
+      (alias outer 1 $request (type $orequest))
+      (alias outer 1 $out (type $oout))
+      (export "incoming-request" (type $hrequest (eq $orequest)))
+      (export "response-outparam" (type $hout (eq $oout)))
+      (export "handle" (func
+        (param "request" (own $hrequest)) (param "response-out" (own $hout))))))
+    (core module $memory (memory (export "memory") 1)
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 512)))
+    (core instance $memory (instantiate $memory))
+    (core func $path (canon lower (func $types "[method]incoming-request.path-with-query")
+      (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+    (core func $consume (canon lower (func $types "[method]incoming-request.consume")
+      (memory (core memory $memory "memory"))))
+    (core func $handle (canon lower (func $next "handle")))
+    (core module $main
+      (import "" "memory" (memory 1))
+      (import "" "path" (func $path (param i32 i32)))
+      (import "" "consume" (func $consume (param i32 i32)))
+      (import "" "handle" (func $handle (param i32 i32)))
+      (func (export "handle") (param i32 i32)
+        (call $path (local.get 0) (i32.const 64))
+        (if (i32.eq (i32.load8_u (i32.const 513)) (i32.const 33))
+          (then (call $consume (local.get 0) (i32.const 64))))
+        (if (i32.eq (i32.load8_u (i32.const 513)) (i32.const 63)) (then return))
+        (call $handle (local.get 0) (local.get 1))))
+    (core instance $main (instantiate $main (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "path" (func $path))
+      (export "consume" (func $consume)) (export "handle" (func $handle))))))
+    (func $pass-on (param "request" (own $request)) (param "response-out" (own $out))
+      (canon lift (core func $main "handle")))
+    (instance $handler (export "handle" (func $pass-on)))
+    (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))
+""")
+"""Passes requests on; those to ``/!`` after it has taken their bodies, those to ``/?`` never."""
 
 GUESTS = Path(__file__).parents[1] / "guests"
 

@@ -431,7 +431,7 @@ async def test_a_call_over_a_link_is_for_the_package_of_its_interface(engine: En
     assert await call_over("acme:one/ops") == 6
     assert await call_over("acme:two/ops") == 7
     assert await call_over("acme:two") == 7
-    with pytest.raises(errors.InvalidRequest, match="no operation 'ops.add'"):
+    with pytest.raises(errors.InvalidRequest, match=r"no operation 'ops\.add'"):
         await call_over("acme:three/ops")
 
 
