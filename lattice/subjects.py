@@ -313,6 +313,11 @@ def outcome_bucket(lattice: str) -> str:
     return f"LATTICEOUTCOMES_{names.parse_lattice(lattice)}"
 
 
+def duty_bucket(lattice: str) -> str:
+    """Which copy of a provider does what only one may do; what is in it dies of age."""
+    return f"LATTICEDUTIES_{names.parse_lattice(lattice)}"
+
+
 def component_key(source: str) -> str:
     """Key of a source's links in the state bucket."""
     return _COMPONENT_KEY + source

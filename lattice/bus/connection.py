@@ -54,6 +54,7 @@ from lattice.bus.streams import (
     StoredAt,
     StoredMessage,
     open_consumer,
+    open_reader,
     stored_at,
     stream_of,
 )
@@ -674,6 +675,30 @@ class Bus:
         consumer = PullConsumer(self, facts, receive)
         await consumer.open()
         return consumer
+
+    async def reader(
+        self,
+        stream: str,
+        receive: Callable[[StoredMessage], None],
+        *,
+        filters: Iterable[str],
+        after: int | None,
+    ) -> tuple[PullConsumer, int]:
+        """Read a stream from after a sequence, or from now on; none of its messages is settled.
+
+        Gives what to pull with, and the sequence that it begins after: 0 if ``after`` is beyond the
+        stream's end, as that of another stream of the same name. It has no memory: after a failed
+        pull open another, after the last message that came.
+
+        Raises:
+            Unavailable: as ``bucket``, or there is no such stream.
+        """
+        facts, begins_after = await open_reader(
+            self._jetstream, stream, filters=filters, after=after
+        )
+        reader = PullConsumer(self, facts, receive)
+        await reader.open()
+        return reader, begins_after
 
     def new_inbox(self) -> str:
         """A subject that nobody else knows."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import nats.js.errors
 from nats.js import JetStreamContext, api
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 PULL_S = 5.0
 """How long a request for messages stays with the server. Should either side lose it, no message is
 asked for until it is over."""
+
+READER_FORGOTTEN_S = 30.0
+"""How long the server keeps a reader that asks for nothing: several of its requests may be late."""
 
 PULL_MARGIN_S = 2.0
 """After that long a request whose end the server did not tell is taken to be over."""
@@ -62,13 +66,14 @@ class StoredMessage:
     One that is not settled within the consumer's ``ack_wait_s`` is delivered again.
     """
 
-    __slots__ = ("_bus", "_reply", "body", "deliveries", "sequence", "subject")
+    __slots__ = ("_bus", "_reply", "body", "deliveries", "headers", "sequence", "subject")
 
     def __init__(self, bus: "Bus", message: "Message") -> None:
         self._bus = bus
         self._reply = message.reply
         self.subject = message.subject
         self.body = message.data
+        self.headers = message.headers or {}
         tokens = message.reply.split(".")
         # $JS.ACK, [domain, account,] stream, consumer, deliveries, sequence and more.
         numbers = tokens[6:8] if len(tokens) >= 11 else tokens[4:6]
@@ -225,6 +230,37 @@ async def open_consumer(
         ack_wait_s=info.config.ack_wait or ack_wait_s,
         deliveries_max=deliveries_max if deliveries_max and deliveries_max > 0 else None,
     )
+
+
+async def open_reader(
+    jetstream: JetStreamContext, stream: str, *, filters: Iterable[str], after: int | None
+) -> tuple[ConsumerFacts, int]:
+    with translated(f"stream {stream}"):
+        last = (await jetstream.stream_info(stream)).state.last_seq
+        if after is None:
+            after = last
+        elif after > last:
+            # It is not the stream that it was: one that was made anew counts from one again.
+            after = 0
+        wanted = list(filters)
+        info = await jetstream.add_consumer(
+            stream,
+            api.ConsumerConfig(
+                name=uuid4().hex,
+                deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=after + 1,
+                ack_policy=api.AckPolicy.NONE,
+                filter_subject=wanted[0] if len(wanted) == 1 else None,
+                filter_subjects=wanted if len(wanted) > 1 else None,
+                inactive_threshold=READER_FORGOTTEN_S,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+    facts = ConsumerFacts(
+        stream=stream, name=info.name, filters=tuple(wanted), ack_wait_s=0, deliveries_max=None
+    )
+    return facts, after
 
 
 async def stream_of(jetstream: JetStreamContext, subject: str) -> str | None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from lattice import errors, names
+from lattice import errors, limits, names
 from providers.keyvalue.bounds import CEILINGS
-from providers.sdk.configuration import choice, folded, number, seconds
+from providers.keyvalue.stores.watches import Pattern, Wanted
+from providers.sdk.configuration import boolean, choice, folded, number, seconds
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
 """That of wasmCloud's Redis provider."""
@@ -35,6 +36,14 @@ repeating commands."""
 Synchronous = Literal["full", "normal"]
 """When SQLite has the disk write down what was committed: at once, or now and then."""
 SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
+
+PATTERNS_MAX = 100
+"""What one link may watch: each change is compared with all of them."""
+
+IN_FLIGHT = 16
+"""Changes of different keys that an actor is told of at a time."""
+IN_FLIGHT_MAX = 1_000
+"""The most a link may say."""
 
 TIMEOUT_MS_MAX = 60_000
 """No call waits for a backend any longer than a minute, whatever an operator writes."""
@@ -82,6 +91,19 @@ class SqliteSettings:
         return self.directory / f"{self.bucket}.sqlite"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """What an actor is told of, and how."""
+
+    where: "Settings"
+    wanted: Wanted
+    tells_existing: bool
+    """Whether it is told what is there already when the watch begins."""
+    in_flight_max: int
+    timeout_s: float
+    """For the actor to take one change."""
+
+
 Settings = MemorySettings | RedisSettings | NatsSettings | SqliteSettings
 
 LINK_KEYS = frozenset(
@@ -99,10 +121,13 @@ LINK_KEYS = frozenset(
 )
 """What a link's configuration may say."""
 
+WATCH_KEYS = LINK_KEYS.union(["watch", "watch_existing", "in_flight_max", "timeout_ms"])
+"""What the configuration of a link to an actor that watches may say."""
+
 SQLITE_DIRECTORY = "sqlite_directory"
 """The provider's alone: who may put links need not be who may say where files are written."""
 
-PROVIDER_KEYS = LINK_KEYS.union(CEILINGS, [SQLITE_DIRECTORY])
+PROVIDER_KEYS = WATCH_KEYS.union(CEILINGS, [SQLITE_DIRECTORY])
 """What the provider's own configuration may say: the same for all links, and what is for all."""
 
 
@@ -128,6 +153,49 @@ def parse(provider: Mapping[str, str], link: Mapping[str, str], *, lattice: str)
             raise errors.InvalidRequest(
                 f"backend {backend[:40]!r} is not one of memory, nats, redis, sqlite"
             )
+
+
+def parse_watch(
+    provider: Mapping[str, str], link: Mapping[str, str], *, lattice: str
+) -> WatchSettings:
+    """What an actor along a link is to be told of.
+
+    Raises:
+        InvalidRequest: as ``parse``; nothing is to be watched, or ``watch`` can't be read.
+    """
+    config = {**folded(provider), **folded(link)}
+    return WatchSettings(
+        where=parse(provider, link, lattice=lattice),
+        wanted=_wanted(config.get("watch", "")),
+        tells_existing=boolean(config, "watch_existing", default=False),
+        in_flight_max=number(config, "in_flight_max", IN_FLIGHT, 1, IN_FLIGHT_MAX),
+        timeout_s=seconds(config, "timeout_ms", int(limits.CALL_TIMEOUT_S * 1_000), TIMEOUT_MS_MAX),
+    )
+
+
+def _wanted(watch: str) -> Wanted:
+    """Read ``SET@key,DEL@key``, as wasmCloud's Redis provider does; a ``*`` at the end is ours."""
+    found: dict[str, list[Pattern]] = {"SET": [], "DEL": []}
+    entries = [entry.strip() for entry in watch.split(",")]
+    for entry in filter(None, entries):
+        operation, _, key = (part.strip() for part in entry.partition("@"))
+        patterns = found.get(operation.upper())
+        if patterns is None or not key:
+            raise errors.InvalidRequest(
+                f"watch has {entry[:100]!r}; want SET@KEY or DEL@KEY, joined by commas, where a *"
+                " at the end of a key stands for anything"
+            )
+        is_prefix = key.endswith("*")
+        patterns.append(Pattern(key.removesuffix("*"), is_prefix=is_prefix))
+    count = len(found["SET"]) + len(found["DEL"])
+    if not count:
+        raise errors.InvalidRequest(
+            "the link watches nothing; say what in its source configuration, such as:"
+            " watch=SET@KEY,DEL@KEY"
+        )
+    if count > PATTERNS_MAX:
+        raise errors.InvalidRequest(f"watch has {count} entries, over the limit of {PATTERNS_MAX}")
+    return Wanted(sets=tuple(found["SET"]), deletions=tuple(found["DEL"]))
 
 
 def _backend(config: Mapping[str, str], *, default: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from providers.keyvalue.bounds import I32
+from providers.keyvalue.stores.watches import Change, Wanted
 
 VERSION_BYTES_MAX = 100
 """Of a version that a caller hands back; the longest of ours is Redis's, of 72."""
@@ -30,6 +31,34 @@ class Page:
     """May be fewer than a page holds, even none, with more to come."""
     cursor: str | None
     """What the next page comes after; None when this was the last."""
+
+
+class Watch(Protocol):
+    """Changes of a store from one moment on, until the connection to it is lost."""
+
+    @property
+    def place(self) -> int | None:
+        """Where in the order of changes it began; None where the backend keeps no order."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """Changes that came faster than they were taken, and had no room."""
+        ...
+
+    async def next(self, count_max: int) -> Sequence[Change]:
+        """Some changes, in the order in which they happened to each key; waits for the first.
+
+        Of a key that changed more than once only the last may be told. Cancelling it loses none.
+
+        Raises:
+            Unavailable: changes may be missed from now on; open another one.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Safe to call twice."""
+        ...
 
 
 class Store(Protocol):
@@ -220,4 +249,23 @@ class Store(Protocol):
 
     async def set_intersection(self, names: Sequence[str]) -> frozenset[str]:
         """Items of all of the sets, of which at least one is named; otherwise as ``set_union``."""
+        ...
+
+    async def watch_scope(self) -> str | None:
+        """What names these changes among all: equal for all processes that would be told of them.
+
+        None where no other process is.
+
+        Raises:
+            ProviderError: the backend is set up to tell nobody; the text says what to do.
+        """
+        ...
+
+    async def watch(self, wanted: Wanted, after: int | None, /) -> Watch:
+        """Changes of keys from now on, or from after a place of the same scope.
+
+        A key changes when it is made to hold something, and when it is deleted; its expiry is not
+        told. What is not ``wanted`` may be told as well. Where the backend keeps an
+        order, a place is good for as long as the changes after it are kept.
+        """
         ...

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from lattice import errors
 from providers.keyvalue import bounds as sizes
 from providers.keyvalue.bounds import I32, Bounds, text_bytes
-from providers.keyvalue.stores import Page, Versioned, values
+from providers.keyvalue.stores import Page, Versioned, Watch, values
 from providers.keyvalue.stores.values import Value
+from providers.keyvalue.stores.watches import Change, Notices, Wanted
 
 ENTRY_OVERHEAD_BYTES = 200
 """Charged for each key on top of its text: the objects that hold it."""
@@ -39,6 +40,7 @@ class MemoryStore:
         self._now_s = now_s
         self._entries: dict[str, _Entry] = {}
         self._size_bytes = 0
+        self._watches: set[Notices] = set()
         # A version outlives the process in the hands of a caller: the next one must not repeat it.
         self._versions = itertools.count(secrets.randbits(64))
         self._expiries: list[tuple[float, str]] = []
@@ -56,7 +58,7 @@ class MemoryStore:
         return self._read(key) is not None
 
     async def delete(self, key: str) -> bool:
-        return self._remove(key, self._read(key))
+        return self._delete(key, self._read(key))
 
     async def get(self, key: str) -> bytes | None:
         return values.content(key, self._value(key))
@@ -111,7 +113,7 @@ class MemoryStore:
 
     async def list_clear(self, name: str) -> bool:
         _, was_there = values.list_clear(name, self._value(name))
-        self._remove(name, self._read(name))
+        self._delete(name, self._read(name))
         return was_there
 
     async def list_del(self, name: str, item: str) -> bool:
@@ -131,7 +133,7 @@ class MemoryStore:
 
     async def set_clear(self, name: str) -> bool:
         _, was_there = values.set_clear(name, self._value(name))
-        self._remove(name, self._read(name))
+        self._delete(name, self._read(name))
         return was_there
 
     async def set_del(self, name: str, item: str) -> int:
@@ -145,6 +147,18 @@ class MemoryStore:
 
     async def set_intersection(self, names: Sequence[str]) -> frozenset[str]:
         return values.intersection(self._sets(names), self.bounds)
+
+    async def watch_scope(self) -> str | None:
+        return None
+
+    async def watch(self, wanted: Wanted, _after: int | None) -> Watch:
+        notices = Notices(wanted, self._watches.discard)
+        self._watches.add(notices)
+        return notices
+
+    def _tell(self, key: str, *, is_deletion: bool) -> None:
+        for notices in self._watches:
+            notices.put(Change(key, is_deletion))
 
     def _sets(self, names: Sequence[str]) -> list[frozenset[str]]:
         return [values.members(name, self._value(name)) for name in names]
@@ -160,17 +174,21 @@ class MemoryStore:
             return None
         return entry
 
-    def _remove(self, key: str, entry: _Entry | None) -> bool:
-        if entry is None:
-            return False
+    def _remove(self, key: str, entry: _Entry) -> None:
         self._size_bytes -= entry.size_bytes
         del self._entries[key]
+
+    def _delete(self, key: str, entry: _Entry | None) -> bool:
+        if entry is None:
+            return False
+        self._remove(key, entry)
+        self._tell(key, is_deletion=True)
         return True
 
     def _write_collection(self, name: str, held: Value, *, grown_bytes: int) -> None:
         entry = self._read(name)
         if not held:
-            self._remove(name, entry)
+            self._delete(name, entry)
             return
         content_bytes = grown_bytes + (_content_bytes(name, entry) if entry else 0)
         self._write(name, held, content_bytes, entry.expires_at_s if entry else None)
@@ -194,6 +212,7 @@ class MemoryStore:
         self._entries[key] = _Entry(value, size_bytes, expires_at_s, version)
         if expires_at_s is not None and (before is None or before.expires_at_s != expires_at_s):
             heapq.heappush(self._expiries, (expires_at_s, key))
+        self._tell(key, is_deletion=False)
 
     def _forget_expired(self) -> None:
         """Drop what nobody may ever ask for again, or it would fill the memory."""

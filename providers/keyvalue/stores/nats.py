@@ -12,6 +12,7 @@ after that time finds nothing. The clocks of hosts that share a bucket should ag
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,14 +21,16 @@ from weakref import WeakValueDictionary
 
 from lattice import errors, limits
 from lattice.aio import retry
-from lattice.bus import Bucket, Bus
+from lattice.aio.tasks import TaskGroup
+from lattice.bus import Bucket, Bus, PullConsumer, StoredMessage
 from lattice.wire import codec
 from providers.keyvalue import bounds as sizes
 from providers.keyvalue.bounds import Bounds
 from providers.keyvalue.settings import NatsSettings
-from providers.keyvalue.stores import Page, Versioned, values
+from providers.keyvalue.stores import Page, Versioned, Watch, values
 from providers.keyvalue.stores.computing import Computing
 from providers.keyvalue.stores.values import Value
+from providers.keyvalue.stores.watches import Change, Wanted
 
 MARKER = b"\xc1"
 """First byte of an entry that is not plain: never part of UTF-8 (RFC 3629, section 1)."""
@@ -44,6 +47,12 @@ CONFLICT_DOUBLINGS_MAX = 6
 REQUESTS_AT_ONCE = 16
 """Of one batch or page: one after another each would wait for its round trip, and all together
 they would hold up everybody else on the connection."""
+
+READ_AHEAD = 100
+"""Messages of a watch that are asked for at a time: enough that the round trip does not count."""
+
+DELETIONS = ("DEL", "PURGE")
+"""What a message of a bucket says of itself that has no value: ours are the second."""
 
 R = TypeVar("R")
 
@@ -171,6 +180,15 @@ class NatsStore(Computing):
     async def delete_many(self, keys: Sequence[str]) -> None:
         await self._all(self.delete, list(dict.fromkeys(keys)))
 
+    async def watch_scope(self) -> str | None:
+        return self.label
+
+    async def watch(self, wanted: Wanted, after: int | None) -> Watch:
+        # Made, if it is not there, and also if it was there before.
+        self._bucket = None
+        bucket = await self._opened()
+        return await NatsWatch.open(self._bus, bucket.name, wanted, after)
+
     async def _all(self, work: Callable[[str], Awaitable[R]], keys: Sequence[str]) -> list[R]:
         """Work off keys, some at a time, in their order."""
         done: list[R] = []
@@ -267,6 +285,80 @@ class NatsStore(Computing):
         return self._bucket
 
 
+class NatsWatch:
+    """The messages of a bucket's stream as they come; what is not taken waits there."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._changes: deque[Change] = deque()
+        self._came = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._failure: errors.LatticeError | None = None
+        self._reader: PullConsumer
+        self._tasks = TaskGroup("watch of a bucket")
+        self.place = 0
+        self.lost = 0
+
+    @classmethod
+    async def open(cls, bus: Bus, bucket: str, wanted: Wanted, after: int | None) -> "NatsWatch":
+        watch = cls(f"$KV.{bucket}.")
+        watch._reader, watch.place = await bus.reader(
+            f"KV_{bucket}",
+            watch._receive,
+            filters=_filters(f"$KV.{bucket}.", wanted),
+            after=after,
+        )
+        watch._tasks.spawn(watch._pull(), name="pull")
+        return watch
+
+    async def next(self, count_max: int) -> Sequence[Change]:
+        while not self._changes:
+            if self._failure is not None:
+                raise self._failure.copy()
+            self._came.clear()
+            await self._came.wait()
+        count = min(count_max, len(self._changes))
+        found = [self._changes.popleft() for _ in range(count)]
+        self._taken.set()
+        return found
+
+    async def aclose(self) -> None:
+        await self._tasks.aclose()
+        await self._reader.drain()
+
+    async def _pull(self) -> None:
+        try:
+            while True:
+                if (room := READ_AHEAD - len(self._changes)) > 0:
+                    await self._reader.pull(room)
+                else:
+                    self._taken.clear()
+                    await self._taken.wait()
+        except errors.LatticeError as error:
+            self._failure = error
+            self._came.set()
+
+    def _receive(self, message: StoredMessage) -> None:
+        key = key_of(message.subject.removeprefix(self._prefix))
+        # A marker that the server left in place of what has expired is neither.
+        is_expiry = message.headers.get("Nats-Marker-Reason") == "MaxAge"
+        if key is not None and not is_expiry:
+            is_deletion = (
+                message.headers.get("KV-Operation") in DELETIONS
+                or "Nats-Marker-Reason" in message.headers
+            )
+            self._changes.append(Change(key, is_deletion, message.sequence))
+            self._came.set()
+
+
+def _filters(prefix: str, wanted: Wanted) -> list[str]:
+    """Subjects that a watch reads: of keys that begin with something, all, as no wildcard does."""
+    patterns = wanted.patterns
+    if any(pattern.is_prefix for pattern in patterns):
+        return [f"{prefix}>"]
+    return [prefix + encode_key(pattern.text) for pattern in patterns]
+
+
 def encode_key(key: str) -> str:
     """A key as a bucket takes it: readable, and different for different keys.
 
@@ -293,6 +385,12 @@ def _read_name(encoded: str) -> str:
     if "=" not in encoded:
         return encoded
     return unquote_to_bytes(encoded.replace("=", "%")).decode(errors="replace")
+
+
+def key_of(encoded: str) -> str | None:
+    """The key that has a name in the bucket; None for a name that no key has."""
+    key = _read_name(encoded)
+    return key if encode_key(key) == encoded else None
 
 
 def _page(names: Collection[str], after: str | None, bounds: Bounds) -> Page:

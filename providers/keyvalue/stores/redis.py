@@ -10,6 +10,10 @@ which the version is made together with a digest of the value. Every write of ou
 What another program writes leaves it, and shows in the digest unless the value is the same as it
 was. A mark goes by itself after a while, and a swap then fails as if the key had been written.
 
+Who watches has a connection of its own, on which Redis tells of changes by *notifications*:
+of each the key and the command, as they happen and never again. They are off unless the server's
+``notify-keyspace-events`` says otherwise.
+
 The library would repeat a command after a lost connection, and could so count an increment twice:
 that is off. A connection found dead before its next command is replaced, which loses nothing.
 """
@@ -18,19 +22,23 @@ import asyncio
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import redis.asyncio
+import structlog
 from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from lattice import errors
+from lattice.aio.tasks import TaskGroup
 from providers.keyvalue import bounds as sizes
 from providers.keyvalue.bounds import I32, Bounds
 from providers.keyvalue.settings import RedisSettings
-from providers.keyvalue.stores import Page, Versioned, values
+from providers.keyvalue.stores import Page, Versioned, Watch, values
+from providers.keyvalue.stores.watches import Change, Notices, Wanted
 
 MARK_SUFFIX = b"\xff"
 """Behind a key it names the key's mark: our keys are UTF-8, which never has this byte. So put,
@@ -45,6 +53,23 @@ else."""
 
 INSPECTED_AT_ONCE = 4
 """Pages' worth of names that a scan gathers before all but the first page's are dropped again."""
+
+
+log = structlog.get_logger()
+
+NOTIFICATIONS = "K$g"
+"""What ``notify-keyspace-events`` must have: by key; of strings; of what is done to any type."""
+
+DELETED = frozenset({b"del", b"rename_from", b"move_from"})
+"""Notifications after which a key is gone."""
+
+UNCHANGED = frozenset({b"expired", b"evicted", b"expire", b"persist", b"new"})
+"""Notifications about how long a key lives, and others that are no change to who watches."""
+
+QUIET_S = 5.0
+"""A watch that was quiet for so long asks whether the server is still there."""
+
+_GLOB = re.compile(r"([*?\[\]^\\-])")
 
 
 class _Script:
@@ -256,15 +281,7 @@ class RedisStore:
         self._settings = settings
         self._bounds = bounds
         try:
-            self._pool = redis.asyncio.ConnectionPool.from_url(
-                settings.url,
-                max_connections=settings.connections_max,
-                socket_connect_timeout=settings.connect_timeout_s,
-                socket_timeout=settings.response_timeout_s,
-                retry=Retry(NoBackoff(), 0),
-                # The newer protocol's handshake and pushed messages would gain nothing here.
-                protocol=2,
-            )
+            self._pool = self._new_pool(socket_timeout=settings.response_timeout_s)
             # Made and dropped: only a connection looks at the options of the URL.
             self._pool.make_connection()  # type: ignore[no-untyped-call]
         except (ValueError, TypeError, exceptions.RedisError):
@@ -273,6 +290,17 @@ class RedisStore:
         # The pool refuses when all connections are busy; callers wait here instead, until their
         # deadline, and a cancelled one leaves without a trace.
         self._turns = asyncio.Semaphore(settings.connections_max)
+
+    def _new_pool(self, *, socket_timeout: float | None) -> redis.asyncio.ConnectionPool:
+        return redis.asyncio.ConnectionPool.from_url(
+            self._settings.url,
+            max_connections=self._settings.connections_max,
+            socket_connect_timeout=self._settings.connect_timeout_s,
+            socket_timeout=socket_timeout,
+            retry=Retry(NoBackoff(), 0),
+            # The newer protocol's handshake and pushed messages would gain nothing here.
+            protocol=2,
+        )
 
     @property
     def label(self) -> str:
@@ -380,6 +408,47 @@ class RedisStore:
     async def set_intersection(self, names: Sequence[str]) -> frozenset[str]:
         return await self._combine("SINTER", names)
 
+    async def watch_scope(self) -> str | None:
+        await self._check_notifications()
+        # One address may name different servers, where each machine has its own.
+        return f"{self.label} {(await self._command([], 'INFO', 'server'))['run_id']}"
+
+    async def watch(self, wanted: Wanted, _after: int | None) -> Watch:
+        # Nothing may come for hours. Whether the server is there is asked otherwise.
+        pool = self._new_pool(socket_timeout=None)
+        watch = RedisWatch(
+            self,
+            pool.make_connection(),  # type: ignore[no-untyped-call]
+            wanted,
+            database=int(pool.connection_kwargs.get("db") or 0),
+            timeout_s=self._settings.connect_timeout_s + self._settings.response_timeout_s,
+        )
+        try:
+            await watch.open(wanted)
+        except BaseException:
+            await watch.aclose()
+            raise
+        return watch
+
+    async def _check_notifications(self) -> None:
+        """
+        Raises:
+            ProviderError: the server is set up to tell of no changes.
+        """
+        try:
+            found = await self._command([], "CONFIG", "GET", "notify-keyspace-events")
+        except (errors.Denied, errors.ProviderError) as refusal:
+            # Where others run the server this is often so; they then have a setting for it.
+            log.warning("can't see whether a Redis tells of changes", error=refusal.text)
+            return
+        flags = found[1].decode() if len(found) > 1 else ""
+        if "K" not in flags or not ("A" in flags or {"$", "g"} <= set(flags)):
+            raise errors.ProviderError(
+                f"{self.label} tells of no changes: its notify-keyspace-events is {flags!r} and has"
+                f" to have {NOTIFICATIONS}; set it with: redis-cli CONFIG SET"
+                f" notify-keyspace-events {NOTIFICATIONS}, and for ever in its configuration file"
+            )
+
     async def _combine(self, command: str, names: Sequence[str]) -> frozenset[str]:
         bounds = self._bounds
         found = await self._run(_COMBINE, names, bounds.reply_bytes_max, bounds.items_max, command)
@@ -402,9 +471,10 @@ class RedisStore:
             except exceptions.NoScriptError:
                 raise
             except (exceptions.RedisError, OSError) as error:
-                raise self._translated(error, keys) from error
+                raise self.translated(error, keys) from error
 
-    def _translated(self, error: Exception, keys: Sequence[_Name]) -> errors.LatticeError:
+    def translated(self, error: Exception, keys: Sequence[_Name] = ()) -> errors.LatticeError:
+        """What an error of the library means; ``keys`` are named in it."""
         match error:
             case (
                 exceptions.AuthenticationError()
@@ -456,6 +526,116 @@ class RedisStore:
             raise errors.ProviderError(
                 f"{self.label}: key {key!r} holds bytes that are not UTF-8 text"
             ) from None
+
+
+class RedisWatch:
+    """Keyspace notifications, read as they come, on a connection of their own.
+
+    Not the library's own reader: it connects anew by itself, and tells nobody that it missed some.
+    """
+
+    def __init__(
+        self,
+        store: RedisStore,
+        connection: redis.asyncio.Connection,
+        wanted: Wanted,
+        *,
+        database: int,
+        timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._prefix = f"__keyspace@{database}__:".encode()
+        self._notices = Notices(wanted, lambda _: None)
+        self._heard = False
+        self._tasks = TaskGroup("watch of a Redis")
+        self.place = None
+
+    @property
+    def lost(self) -> int:
+        return self._notices.lost
+
+    async def open(self, wanted: Wanted) -> None:
+        """Subscribe, and return when the server has said that it did."""
+        keys, beginnings = [], []
+        for pattern in wanted.patterns:
+            if pattern.is_prefix:
+                glob = _GLOB.sub(r"\\\1", pattern.text)
+                beginnings.append(self._prefix + glob.encode() + b"*")
+            else:
+                keys.append(self._prefix + pattern.text.encode())
+        async with self._answering():
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+            for command, names in (("SUBSCRIBE", keys), ("PSUBSCRIBE", beginnings)):
+                if names:
+                    await self._send(command, *names)
+            left = len(keys) + len(beginnings)
+            while left:
+                left -= not self._take(await self._receive())
+        self._tasks.spawn(self._read(), name="read")
+        self._tasks.spawn(self._probe(), name="probe")
+
+    async def next(self, count_max: int) -> Sequence[Change]:
+        return await self._notices.next(count_max)
+
+    async def aclose(self) -> None:
+        await self._tasks.aclose()
+        await self._connection.disconnect(nowait=True)
+
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        """
+        Raises:
+            Unavailable: no answer in time.
+            LatticeError: as ``Store``.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield
+        except (exceptions.RedisError, OSError) as error:
+            raise self._store.translated(error) from error
+
+    async def _send(self, *command: str | bytes) -> None:
+        await self._connection.send_command(*command, check_health=False)
+
+    async def _receive(self) -> Any:
+        return await self._connection.read_response(disconnect_on_error=False)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                self._take(await self._receive())
+                self._heard = True
+        except (exceptions.RedisError, OSError) as error:
+            self._notices.fail(self._store.translated(error))
+
+    async def _probe(self) -> None:
+        """A connection whose server is gone without a word says nothing, as one that is quiet."""
+        while True:
+            await asyncio.sleep(QUIET_S)
+            self._heard = False
+            with suppress(exceptions.RedisError, OSError):
+                await self._send("PING")
+            await asyncio.sleep(self._timeout_s)
+            if not self._heard:
+                self._notices.fail(errors.Unavailable(f"{self._store.label} does not answer"))
+                return
+
+    def _take(self, message: Any) -> bool:
+        """Look at what the server says; whether it is a notification."""
+        match message:
+            case [b"message", bytes(channel), bytes(event)]:
+                pass
+            case [b"pmessage", _, bytes(channel), bytes(event)]:
+                pass
+            case _:
+                return False
+        # What is not a key of ours is a mark, or somebody else's.
+        key = _key(channel.removeprefix(self._prefix))
+        if key is not None and event not in UNCHANGED:
+            self._notices.put(Change(key, is_deletion=event in DELETED))
+        return True
 
 
 def _marked(key: str) -> tuple[str, bytes]:

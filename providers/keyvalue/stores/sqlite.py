@@ -11,6 +11,9 @@ that came while it was at the one before. What is cancelled before is not execut
 
 Every write gives its row a new number, and SQLite never gives the same one twice to a table
 (AUTOINCREMENT): it is the key's version.
+
+The file of a bucket that somebody watches writes down what changes, by triggers: so it does for
+whoever writes to it, and a bucket that nobody ever watched does nothing for it.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ import json
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,9 +32,10 @@ from lattice import errors, limits
 from providers.keyvalue import bounds as sizes
 from providers.keyvalue.bounds import Bounds
 from providers.keyvalue.settings import SqliteSettings
-from providers.keyvalue.stores import Page, Versioned, values
+from providers.keyvalue.stores import Page, Versioned, Watch, values
 from providers.keyvalue.stores.computing import Computing
 from providers.keyvalue.stores.values import Value
+from providers.keyvalue.stores.watches import Change, Wanted
 
 BUSY_TIMEOUT_S = 1.0
 """For other processes to finish their transactions, which take milliseconds. All operations of this
@@ -74,6 +78,43 @@ _EXPIRIES = """
 CREATE INDEX expiries ON entries (expires_at_s) WHERE expires_at_s IS NOT NULL
 """
 
+LOOK_S = 0.1
+"""Between looks for what other processes have changed; our own changes are told at once."""
+
+# Replacing a row is no deletion here: triggers hear of such only if asked to. The last 10,000
+# changes are remembered; a watcher that is further behind has missed some.
+_WATCHED = (
+    """
+    CREATE TABLE IF NOT EXISTS changes (
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        key BLOB NOT NULL,
+        is_deletion INTEGER NOT NULL,
+        expires_at_s REAL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS watched (id TEXT NOT NULL)
+    """,
+    """
+    INSERT INTO watched SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT * FROM watched)
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS written AFTER INSERT ON entries BEGIN
+        INSERT INTO changes (key, is_deletion) VALUES (NEW.key, 0);
+    END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries BEGIN
+        INSERT INTO changes (key, is_deletion, expires_at_s) VALUES (OLD.key, 1, OLD.expires_at_s);
+    END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS remembered AFTER INSERT ON changes BEGIN
+        DELETE FROM changes WHERE place <= NEW.place - 10000;
+    END
+    """,
+)
+
 Kind = Literal["bytes", "list", "set"]
 
 R = TypeVar("R")
@@ -107,6 +148,7 @@ class SqliteStore(Computing):
         self._waiting: deque[_Job] = deque()
         self._is_writing = False
         self._is_closed = False
+        self._watches: set[SqliteWatch] = set()
 
     @property
     def label(self) -> str:
@@ -192,6 +234,21 @@ class SqliteStore(Computing):
 
         await self._write(work)
 
+    async def watch_scope(self) -> str | None:
+        return await self._write(lambda table: table.set_watched())
+
+    async def watch(self, _wanted: Wanted, after: int | None) -> Watch:
+        await self.watch_scope()
+        last = await self._read(lambda table: table.last_place())
+        # Of a file that was put in the place of another the places are other ones.
+        begins_after = last if after is None else min(after, last)
+        watch = SqliteWatch(self._changes, begins_after, self._watches.discard)
+        self._watches.add(watch)
+        return watch
+
+    async def _changes(self, after: int, count: int) -> list[Change]:
+        return await self._read(lambda table: table.changes(after, count))
+
     async def _values(self, keys: Sequence[str]) -> list[Value | None]:
         return await self._read(lambda table: [table.value(key) for key in keys])
 
@@ -261,6 +318,8 @@ class SqliteStore(Computing):
                 job.outcome.set_exception(outcome)
             else:
                 job.outcome.set_result(outcome)
+        for watch in self._watches:
+            watch.look()
         if not self._is_closed:
             self._start_group()
 
@@ -382,6 +441,43 @@ class SqliteStore(Computing):
             raise errors.Unavailable(f"{self.label} fails: {error.strerror}") from error
 
 
+class SqliteWatch:
+    """What a bucket has written down of its changes, looked at now and then."""
+
+    def __init__(
+        self,
+        read: Callable[[int, int], Awaitable[list[Change]]],
+        after: int,
+        closed: Callable[["SqliteWatch"], None],
+    ) -> None:
+        self._read = read
+        self._closed = closed
+        self._seen = after
+        self._nudged = asyncio.Event()
+        self.place = after
+        self.lost = 0
+
+    def look(self) -> None:
+        """There may be something."""
+        self._nudged.set()
+
+    async def next(self, count_max: int) -> Sequence[Change]:
+        while True:
+            self._nudged.clear()
+            found = await self._read(self._seen, count_max)
+            if found:
+                # Each change has the place after the one before, unless that is forgotten.
+                self.lost += max(found[0].place - self._seen - 1, 0)
+                self._seen = found[-1].place
+                return found
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._nudged.wait()
+
+    async def aclose(self) -> None:
+        self._closed(self)
+
+
 def _log_ahead(connection: sqlite3.Connection) -> None:
     """Go over to the write-ahead log.
 
@@ -467,6 +563,36 @@ class _Table:
             ((after or "").encode(), self._now_s, count),
         )
         return [key.decode() for (key,) in rows]
+
+    def set_watched(self) -> str:
+        """Have the file write down its changes; gives what names it."""
+        for statement in _WATCHED:
+            self._connection.execute(statement)
+        return str(self._connection.execute("SELECT id FROM watched").fetchone()[0])
+
+    def last_place(self) -> int:
+        # The rows may all be gone; the counter is not.
+        row = self._connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'changes'"
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def changes(self, after: int, count: int) -> list[Change]:
+        """Changes after a place. What had expired when it was removed counts as written: whoever
+        reads it then finds nothing, and has nothing to tell.
+        """
+        rows = self._connection.execute(
+            "SELECT place, key, is_deletion, expires_at_s FROM changes WHERE place > ? "
+            "ORDER BY place LIMIT ?",
+            (after, count),
+        )
+        return [
+            Change(key.decode(), bool(is_deletion) and not self._is_over(expires_at_s), place=place)
+            for place, key, is_deletion, expires_at_s in rows
+        ]
+
+    def _is_over(self, expires_at_s: float | None) -> bool:
+        return expires_at_s is not None and expires_at_s <= self._now_s
 
     def _forget_expired(self) -> None:
         self._connection.execute(
