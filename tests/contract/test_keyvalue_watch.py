@@ -449,7 +449,7 @@ async def test_a_redis_that_tells_of_no_changes_is_refused_with_the_remedy(
 ) -> None:
     redis_service.command('CONFIG SET notify-keyspace-events ""')
 
-    with pytest.raises(errors.ProviderError, match="CONFIG SET notify-keyspace-events K\\$g"):
+    with pytest.raises(errors.ProviderError, match="CONFIG SET notify-keyspace-events Kg\\$"):
         await scene.watching("SET@a")
 
 

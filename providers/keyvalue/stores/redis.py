@@ -57,8 +57,9 @@ INSPECTED_AT_ONCE = 4
 
 log = structlog.get_logger()
 
-NOTIFICATIONS = "K$g"
-"""What ``notify-keyspace-events`` must have: by key; of strings; of what is done to any type."""
+NOTIFICATIONS = "Kg$"
+"""What ``notify-keyspace-events`` must have: by key; of what is done to any type; of strings. In this
+order a shell leaves it alone."""
 
 DELETED = frozenset({b"del", b"rename_from", b"move_from"})
 """Notifications after which a key is gone."""
