@@ -262,8 +262,12 @@ class StrictClient(Client):
 
     @property
     def is_full(self) -> bool:
-        """Whether a publisher has to wait until the socket has taken more."""
-        return self.is_connected and self._pending_data_size > OUTGOING_BYTES_MAX
+        """Whether a publisher has to wait until the socket has taken more.
+
+        What asyncio holds counts as well: before 3.12.9 and 3.13.2 it takes any number of lines and
+        makes nobody wait (CVE-2024-12254).
+        """
+        return self.is_connected and self.outgoing_bytes > OUTGOING_BYTES_MAX
 
     @property
     def outgoing_bytes(self) -> int:
