@@ -16,10 +16,12 @@ def main() -> None:
     gc.disable()
     try:
         from lattice.cli import main as commands  # noqa: PLC0415 - to be within reach of `except`
+
+        gc.enable()
+        commands.main()
     except KeyboardInterrupt:
+        # A command ends by itself then; this is for the moments before it runs.
         sys.exit(INTERRUPTED)
-    gc.enable()
-    commands.main()
 
 
 if __name__ == "__main__":

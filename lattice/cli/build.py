@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lattice import project
-from lattice.cli import inspection, output
+from lattice.cli import files, inspection, output
 from lattice.cli.options import Options, command
 from lattice.cli.output import Failed, Result
 from lattice.guests import building, tools
@@ -66,7 +66,7 @@ async def build(
 def find_tools(folder: Path | None, *, may_install: bool, say: Callable[[str], None]) -> Toolbox:
     """Where this process finds tools."""
     return Toolbox(
-        folder=(folder or tools.default_folder(os.environ)).expanduser().absolute(),
+        folder=files.named(folder or tools.default_folder(os.environ)).absolute(),
         environment=dict(os.environ),
         may_install=may_install,
         say=say,

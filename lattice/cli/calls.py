@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lattice import errors, limits, names
-from lattice.cli import checks, output
+from lattice.cli import checks, files, output
 from lattice.cli.connection import connect
 from lattice.cli.options import Options, command
 from lattice.cli.output import Form, Result
@@ -194,7 +193,7 @@ def _read(file: str) -> bytes:
         if file == "-":
             content = sys.stdin.buffer.read(size_max)
         else:
-            with Path(file).expanduser().open("rb") as stream:
+            with files.named(file).open("rb") as stream:
                 content = stream.read(size_max)
     except OSError as error:
         raise errors.InvalidRequest(f"can't read {file}: {error.strerror}") from error

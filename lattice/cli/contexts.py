@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lattice import errors, limits
+from lattice.cli import files
 
 CONTEXT_BYTES_MAX = 64 * limits.KIB
 """Largest file that is taken for a context; one has a few hundred bytes."""
@@ -153,8 +154,8 @@ def path(name: str) -> Path:
 
 def wash_file(text: str) -> Path:
     """The file of a context of ``wash``: a path, or the name of one it keeps for this user."""
-    given = Path(text).expanduser()
-    return given if given.is_file() else _wash_contexts() / f"{text}.json"
+    given = files.named(text)
+    return given if files.is_file(given) else _wash_contexts() / f"{text}.json"
 
 
 def read(file: Path) -> bytes:
@@ -178,7 +179,7 @@ def first_fault(error: ValidationError) -> str:
 
 
 def _home() -> Path:
-    return Path(os.environ.get("LATTICE_HOME") or "~/.lattice").expanduser()
+    return files.named(os.environ.get("LATTICE_HOME") or "~/.lattice")
 
 
 def _default_file() -> Path:
@@ -186,7 +187,7 @@ def _default_file() -> Path:
 
 
 def _wash_contexts() -> Path:
-    return Path(os.environ.get("WASH_CONTEXTS") or "~/.wash/contexts").expanduser()
+    return files.named(os.environ.get("WASH_CONTEXTS") or "~/.wash/contexts")
 
 
 def _names_in(directory: Path) -> list[str]:

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 
 from lattice import errors, limits, names
 from lattice.aio import processes
-from lattice.cli import contexts, output
+from lattice.cli import contexts, files, output
 from lattice.cli.contexts import Context
 from lattice.cli.options import DEFAULT_SERVERS, Options, command
 from lattice.cli.output import Result
@@ -188,7 +188,7 @@ def merged(context: Context, options: Options) -> Context:
     credentials = options.credentials
     if credentials is not None:
         # A context is used from anywhere.
-        credentials = str(Path(credentials).expanduser().absolute())
+        credentials = str(files.named(credentials).absolute())
     said = {
         "nats_url": options.nats,
         "lattice": options.lattice,

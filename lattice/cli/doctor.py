@@ -22,7 +22,7 @@ from rich.text import Text
 
 from lattice import __version__, errors, limits, subjects
 from lattice.bus import Message
-from lattice.cli import checks, output
+from lattice.cli import checks, files, output
 from lattice.cli.checks import Facts, Finding, Incident, Level, Machine, Monitor
 from lattice.cli.connection import Connection, connect
 from lattice.cli.options import Options, command
@@ -169,7 +169,7 @@ async def gather(
 
 def this_machine(cache_dir: Path) -> Machine:
     """What a host on this machine would find."""
-    cache_dir = cache_dir.expanduser()
+    cache_dir = files.named(cache_dir)
     map_count = None
     with suppress(OSError, ValueError):
         map_count = int(Path("/proc/sys/vm/max_map_count").read_text())

@@ -7,6 +7,26 @@ from pathlib import Path
 from lattice import errors
 
 
+def named(text: str | Path) -> Path:
+    """The path that a person wrote, who may have begun it with ``~``.
+
+    Raises:
+        InvalidRequest: nobody knows whose home that is.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise errors.InvalidRequest(f"{text}: there is no such home directory") from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file, as far as this user may know; a name too long is no name."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def read(path: Path, bytes_max: int) -> bytes:
     """The content of a file.
 

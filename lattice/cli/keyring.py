@@ -176,7 +176,7 @@ def keyring(given: Path | None) -> Keyring:
     if given is None:
         home = os.environ.get("LATTICE_HOME")
         given = (Path(home) if home else Path("~/.lattice")) / "keys"
-    return Keyring(given.expanduser())
+    return Keyring(files.named(given))
 
 
 def account(given: str | None, ring: Keyring, *, make: bool) -> tuple[KeyPair, str]:
@@ -240,4 +240,4 @@ def _given(text: str, what: str) -> KeyPair:
     # Not even a mistyped seed is looked for among files: an error would repeat it.
     if _LIKE_SEED.fullmatch(text):
         return keys.parse_seed(text, what=f"{what}'s seed")
-    return load_file(Path(text).expanduser())
+    return load_file(files.named(text))

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ ALIASES = {
     "tag": "label",
 }
 """Other names that ``wash`` has for commands; understood, and not shown."""
+
+
+WrongUsage: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+"""What Typer raises for a command line that it does not understand; it has no name for it."""
 
 
 class NoCommand(errors.NotFound):
@@ -240,12 +245,17 @@ async def show_help(
 
 def main() -> None:
     """Run the command line of this process."""
+    output.open_missing_streams()
+    form = options.form_of(sys.argv[1:], os.environ)
     try:
-        build()(prog_name=PROGRAM)
+        # Typer itself says what is wrong in how it is used, and leaves; to people only.
+        sys.exit(build()(prog_name=PROGRAM, standalone_mode=form is Form.TEXT))
+    except WrongUsage as error:
+        sys.exit(output.fail(errors.InvalidRequest(error.format_message()), form))
     except BrokenPipeError:
         sys.exit(options.silence_output())
     except Exception as error:
-        sys.exit(output.fail(options.bug(error), Form.TEXT))
+        sys.exit(output.fail(options.unforeseen(error), form))
 
 
 def _root(ctx: typer.Context, **values: Any) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lattice import errors, limits, manifest, names
-from lattice.cli import output, references
+from lattice.cli import files, output, references
 from lattice.cli.connection import Connection
 from lattice.manifest import Finding, Manifest, writing
 
@@ -176,12 +176,12 @@ def _local(source: Source) -> _Local:
         relative = image.removeprefix(FILE_SCHEME)
         if image.startswith(FILE_SCHEME) and not relative.startswith("/"):
             path = source.directory / relative
-            if not path.is_file():
+            if not files.is_file(path):
                 raise errors.NotFound(f"the manifest names {image}, but there is no file {path}")
             addresses[image] = path.resolve().as_uri()
         elif not references.is_remote(image):
-            path = source.directory / Path(image).expanduser()
-            if path.is_file():
+            path = source.directory / files.named(image)
+            if files.is_file(path):
                 uploads[image] = path
     return _Local(uploads, addresses)
 

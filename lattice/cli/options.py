@@ -4,16 +4,16 @@ import asyncio
 import functools
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
 from lattice import errors, limits, names
-from lattice.cli import contexts, output
+from lattice.cli import contexts, files, output
 from lattice.cli.contexts import TIMEOUT_MS_MAX, Context
 from lattice.cli.output import Form, Result
 
@@ -183,10 +183,12 @@ class Options:
         # Those of a context are for its own servers and must not go to others.
         if credentials is None and self.nats is None:
             credentials = self.stored.credentials
-        if credentials is not None and not Path(credentials).expanduser().is_file():
+        file = None if credentials is None else files.named(credentials)
+        if file is not None and not files.is_file(file):
             raise errors.NotFound(f"there is no credentials file {credentials}")
-        file = None if credentials is None else str(Path(credentials).expanduser())
-        return NatsSettings(servers=self.servers, credentials_file=file)
+        return NatsSettings(
+            servers=self.servers, credentials_file=None if file is None else str(file)
+        )
 
 
 def command(
@@ -222,30 +224,60 @@ def run(work: Coroutine[Any, Any, Result | None], options: Options) -> None:
     from lattice import log  # noqa: PLC0415 - as in ``Options.settings``
 
     log.configure(level="debug" if options.debug else "error")
-    status = 0
     try:
-        if (result := asyncio.run(work)) is not None:
-            output.show(result, options.form)
-            status = result.status
-    except errors.LatticeError as error:
-        status = output.fail(error, options.form, debug=options.debug)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        status = output.INTERRUPTED
+        status = _do(work, options)
     except BrokenPipeError:
         status = silence_output()
-    except Exception as error:
-        status = output.fail(bug(error), options.form, debug=options.debug)
     if status:
         raise typer.Exit(status)
 
 
-def bug(error: Exception) -> errors.InternalError:
-    """An exception that nobody foresaw, in one line."""
-    internal = errors.InternalError(
-        f"{type(error).__name__}: {error}; this is a bug, LATTICE_DEBUG=1 shows where"
-    )
-    internal.__cause__ = error
-    return internal
+def _do(work: Coroutine[Any, Any, Result | None], options: Options) -> int:
+    """Do a command's work, print what came of it, and give its exit status.
+
+    Raises:
+        BrokenPipeError: nobody reads what it prints.
+    """
+    try:
+        if (result := asyncio.run(work)) is None:
+            return 0
+        output.show(result, options.form)
+    except errors.LatticeError as error:
+        return output.fail(error, options.form, debug=options.debug)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return output.INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return output.fail(unforeseen(error), options.form, debug=options.debug)
+    return result.status
+
+
+def unforeseen(error: Exception) -> errors.LatticeError:
+    """An exception that nobody foresaw, in one line: the machine said no, or it is a bug."""
+    failure: errors.LatticeError
+    if isinstance(error, OSError) and error.strerror:
+        what = "" if error.filename is None else f"can't use {error.filename}: "
+        failure = output.Failed(f"{what}{error.strerror}")
+    else:
+        failure = errors.InternalError(
+            f"{type(error).__name__}: {error}; this is a bug, LATTICE_DEBUG=1 shows where"
+        )
+    failure.__cause__ = error
+    return failure
+
+
+def form_of(arguments: Sequence[str], environment: Mapping[str, str]) -> Form:
+    """The form of the result that a command line asks for, also one that can't be understood."""
+    form = environment.get("LATTICE_OUTPUT")
+    for position, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument in {"-o", "--output"}:
+            form = next(iter(arguments[position + 1 :]), None)
+        elif (found := re.fullmatch(r"(?:--output=|-o)(\w+)", argument)) is not None:
+            form = found[1]
+    return Form.JSON if form == Form.JSON else Form.TEXT
 
 
 def silence_output() -> int:

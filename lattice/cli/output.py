@@ -5,6 +5,7 @@ A result is text for people (rich tables, colour only on a terminal) or one line
 """
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,6 +87,13 @@ class Failed(errors.Unavailable):
     remedy = ""
 
 
+def open_missing_streams() -> None:
+    """Have something to print to where a shell has closed it (``>&-``)."""
+    # Never closed: they are for as long as the process.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
 def show(result: Result, form: Form) -> None:
     """Print a result to standard output.
 
@@ -134,11 +142,18 @@ def fail(error: errors.LatticeError, form: Form, *, debug: bool = False) -> int:
     if debug:
         traceback.print_exception(error)
     if form is Form.JSON:
-        show_json(failure_fields(error))
-    else:
-        console = _console(stderr=True)
-        for line in failure_lines(error):
-            console.print(line, soft_wrap=True)
+        try:
+            show_json(failure_fields(error))
+        except BrokenPipeError:
+            raise
+        except OSError:
+            # Standard output takes nothing, which may be what failed: somebody should hear it.
+            pass
+        else:
+            return exit_status(error)
+    console = _console(stderr=True)
+    for line in failure_lines(error):
+        console.print(line, soft_wrap=True)
     return exit_status(error)
 
 
@@ -280,9 +295,15 @@ def _key(key: Any) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to whoever runs the command; its own would leave the process with status 1."""
+        raise BrokenPipeError
+
+
 def _console(*, stderr: bool) -> Console:
     # Made anew for each use: the streams may have been replaced since the last one.
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDTH_UNBOUNDED
     return console

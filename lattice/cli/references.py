@@ -32,8 +32,8 @@ def is_remote(reference: str) -> bool:
 
 def local_file(reference: str) -> Path | None:
     """The file here that a reference names, if it does."""
-    path = Path(reference).expanduser()
-    return path if path.is_file() else None
+    path = files.named(reference)
+    return path if files.is_file(path) else None
 
 
 def artefact_name(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lattice import errors, project
-from lattice.cli import local, output
+from lattice.cli import files, local, output
 from lattice.cli.build import InstallOption, ToolsOption, find_tools
 from lattice.cli.options import Options, command
 from lattice.cli.output import Failed
@@ -81,7 +81,7 @@ async def run_tests(
     words = local.module_command("pytest", *pytest_arguments(arguments or [], real=real))
     environment = local.module_environment(os.environ)
     if tools_dir is not None:
-        environment["LATTICE_TOOLS"] = str(tools_dir.expanduser().absolute())
+        environment["LATTICE_TOOLS"] = str(files.named(tools_dir).absolute())
     os.chdir(found.folder)
     # pytest takes this process over: the terminal, signals and the exit status are its own.
     os.execve(sys.executable, words, environment)  # noqa: S606 - no shell is what is wanted

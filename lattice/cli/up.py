@@ -13,7 +13,7 @@ import typer
 from rich.panel import Panel
 from rich.text import Text
 
-from lattice.cli import local, output
+from lattice.cli import files, local, output
 from lattice.cli.local import LocalLattice, LocalSettings
 from lattice.cli.options import Options, command, pairs
 from lattice.cli.output import Result
@@ -78,7 +78,7 @@ async def up(
     settings = LocalSettings(
         host_names=host_names(hosts, machine=socket.gethostname() if servers else None),
         lattice=options.lattice_name,
-        data_dir=(data_dir or default_data_dir(os.environ)).expanduser().absolute(),
+        data_dir=files.named(data_dir or default_data_dir(os.environ)).absolute(),
         servers=servers,
         credentials=options.credentials,
         port=port,

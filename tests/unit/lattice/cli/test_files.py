@@ -43,3 +43,13 @@ def test_what_can_t_be_written_is_a_typed_error(tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidRequest, match="can't write"):
         files.write(tmp_path, b"")
     assert [path.name for path in tmp_path.parent.glob(f".{tmp_path.name}.*")] == []
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "none", "."])
+def test_what_is_no_file_is_none_whatever_its_name(name: str) -> None:
+    assert not files.is_file(Path(name))
+
+
+def test_the_home_of_nobody_is_a_typed_error() -> None:
+    with pytest.raises(errors.InvalidRequest, match="~nobody-here/x: there is no such home"):
+        files.named("~nobody-here/x")

@@ -1,7 +1,10 @@
 """The tree of commands, its help, and the way out when something goes wrong."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -85,6 +88,97 @@ def test_wrong_usage_has_status_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(main.build(), arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-o", "json", "bogus"],
+        ["link", "put", "a", "--output=json"],
+        ["up", "-ojson", "--hosts", "0"],
+        ["get", "--output", "json", "hosts", "--no-such-option"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_told_in_json_to_who_wants_that(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lattice", *arguments])
+
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+
+    told = capsys.readouterr()
+    assert caught.value.code == 2
+    assert told.err == ""
+    answer = json.loads(told.out)
+    assert (answer["success"], answer["code"]) == (False, "invalid_request")
+    assert answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "form"),
+    [
+        ([], {}, Form.TEXT),
+        ([], {"LATTICE_OUTPUT": "json"}, Form.JSON),
+        (["-o", "text"], {"LATTICE_OUTPUT": "json"}, Form.TEXT),
+        (["--output"], {}, Form.TEXT),
+        (["call", "--", "-o", "json"], {}, Form.TEXT),
+        (["-o", "xml"], {}, Form.TEXT),
+    ],
+)
+def test_the_form_is_known_though_the_command_line_is_not_understood(
+    arguments: list[str], environment: dict[str, str], form: Form
+) -> None:
+    assert options.form_of(arguments, environment) is form
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "told"),
+    [
+        (">&-", 0, ""),
+        (">/dev/full", 1, "error: No space left on device [unavailable]\n"),
+        ("| (exec <&-; read -r _ < {gate}); exit ${{PIPESTATUS[0]}}", 141, ""),
+    ],
+    ids=["closed", "full", "nobody reads it"],
+)
+def test_an_output_that_takes_nothing_is_no_bug(
+    ending: str, status: int, told: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    command = f"{sys.executable} -m lattice.cli ctx list -o json"
+    if "gate" in ending:
+        # It starts only when its reader is gone.
+        command = f"(: > {gate}; exec {command})"
+    ended = subprocess.run(
+        ["bash", "-c", f"{command} {ending.format(gate=gate)}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LATTICE_HOME": str(tmp_path)},
+    )
+    assert (ended.returncode, ended.stderr) == (status, told)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "error: No space left on device"),
+        (PermissionError(13, "Permission denied", "/x"), "error: can't use /x: Permission denied"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(
+    error: OSError, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work() -> None:
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        options.run(work(), Options())
+
+    assert caught.value.exit_code == output.FAILED
+    assert capsys.readouterr().err == f"{told} [unavailable]\n"
+
+
 def test_an_exception_that_nobody_foresaw_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     async def work() -> None:
         raise KeyError("surprise")
@@ -131,18 +225,39 @@ def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_ctrl_c_is_quiet_while_the_commands_are_imported() -> None:
+@pytest.mark.parametrize("module", ["lattice.cli.main", "lattice.cli.ctx", "lattice.log"])
+def test_ctrl_c_is_quiet_while_modules_are_imported(module: str) -> None:
     interrupted = (
         "import sys\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'lattice.cli.main':\n"
+        f"        if name == {module!r}:\n"
         "            raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Interrupt())\n"
         "from lattice.cli.__main__ import main\n"
         "main()\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", interrupted], capture_output=True, text=True, check=False
+        [sys.executable, "-c", interrupted, "ctx", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (output.INTERRUPTED, "", "")
+
+
+def test_ctrl_c_is_quiet_before_a_command_runs() -> None:
+    interrupted = (
+        "from lattice.cli import __main__, main\n"
+        "def interrupt():\n"
+        "    raise KeyboardInterrupt\n"
+        "main.build = interrupt\n"
+        "__main__.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", interrupted, "ctx", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (output.INTERRUPTED, "", "")

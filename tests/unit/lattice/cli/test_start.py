@@ -40,6 +40,7 @@ def test_help_and_version_import_no_command_and_nothing_heavy(arguments: list[st
 
     assert {module for module in modules if module.startswith("lattice.cli.")} == {
         "lattice.cli.contexts",
+        "lattice.cli.files",
         "lattice.cli.main",
         "lattice.cli.options",
         "lattice.cli.output",
