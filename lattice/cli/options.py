@@ -221,9 +221,6 @@ def command(
 
 def run(work: Coroutine[Any, Any, Result | None], options: Options) -> None:
     """Do a command's work, print what came of it, and leave with the status that says so."""
-    from lattice import log  # noqa: PLC0415 - as in ``Options.settings``
-
-    log.configure(level="debug" if options.debug else "error")
     try:
         status = _do(work, options)
     except BrokenPipeError:
@@ -239,12 +236,17 @@ def _do(work: Coroutine[Any, Any, Result | None], options: Options) -> int:
         BrokenPipeError: nobody reads what it prints.
     """
     try:
+        from lattice import log  # noqa: PLC0415 - as in ``Options.settings``
+
+        log.configure(level="debug" if options.debug else "error")
         if (result := asyncio.run(work)) is None:
             return 0
         output.show(result, options.form)
     except errors.LatticeError as error:
         return output.fail(error, options.form, debug=options.debug)
     except (KeyboardInterrupt, asyncio.CancelledError):
+        # It may not have begun, and would complain of that.
+        work.close()
         return output.INTERRUPTED
     except BrokenPipeError:
         raise
