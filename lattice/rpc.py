@@ -744,7 +744,7 @@ class Payloads:
         """Remove a payload that nobody will read; should that fail, it expires."""
         try:
             await (await self._open()).delete(ref.name)
-        except errors.Unavailable as error:
+        except (errors.Unavailable, errors.Denied) as error:
             log.debug("a payload could not be removed", error=error.text)
 
     async def _open(self) -> ObjectStore:

@@ -241,7 +241,7 @@ class Mirror:
                     await _stop(watcher)
             except TimeoutError:
                 log.debug("reading a bucket again in full", bucket=self._bucket.name)
-            except errors.Unavailable as error:
+            except (errors.Unavailable, errors.Denied) as error:
                 log.warning("can't follow a bucket now", bucket=self._bucket.name, error=error.text)
                 await asyncio.sleep(RETRY_DELAY_S)
             await asyncio.sleep(random.uniform(0, RESYNC_SPREAD_S))  # noqa: S311 - no secret

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 import nats.errors
 import structlog
@@ -176,6 +177,13 @@ def first_form(reply: bytes) -> bytes:
     return reply if len(tokens) < 11 else b".".join((*tokens[:2], *tokens[4:11]))
 
 
+class Forbidden(nats.errors.Error):
+    """NATS does not permit this user to ask JetStream that."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"NATS does not permit this user to publish on {subject}")
+
+
 class StrictClient(Client):
     """A client that survives what strangers and a silent peer can do to it."""
 
@@ -184,6 +192,8 @@ class StrictClient(Client):
         self.drops = Drops()
         self.leftover: Leftover | None = None
         """What is left of a connection that was moved from."""
+        self._asked_on: WeakKeyDictionary[asyncio.Future[Any], str] = WeakKeyDictionary()
+        """Of what JetStream was asked, the subjects."""
         self._room: asyncio.Future[None] | None = None
         self._ps = LeanParser(self)
         self._shared: deque[tuple[SharedSubscription, SharedMessage] | asyncio.Future[None]]
@@ -345,6 +355,15 @@ class StrictClient(Client):
         """Answers to come of those that JetStream was asked for."""
         return list(self._resp_map.values())
 
+    def refuse(self, subject: str) -> None:
+        """Fail what JetStream was asked on a subject, given in lower case, that is not permitted.
+
+        The server does not answer such, and its own would wait for the whole timeout.
+        """
+        for answer, asked in list(self._asked_on.items()):
+            if asked.lower() == subject and not answer.done():
+                answer.set_exception(Forbidden(asked))
+
     async def pause(self) -> None:
         """Have the server send no more but answers and calls; a reconnection renews every interest.
 
@@ -421,6 +440,8 @@ class StrictClient(Client):
             await asyncio.shield(self.wait_room())
         if not self.is_connected:
             raise nats.errors.ConnectionReconnectingError
+        if (answer := self._resp_map.get(reply.rpartition(".")[2])) is not None:
+            self._asked_on[answer] = subject
         await super().publish(subject, payload, reply, headers)
 
     async def close(self) -> None:

@@ -891,6 +891,7 @@ class Bus:
         )
         if subject == self._probe_subject.lower():
             self._probe_forbidden = True
+        self._client.refuse(subject)
         for answer, asked in self._pending.values():
             if asked.lower() == subject and not answer.done():
                 answer.set_exception(

@@ -7,6 +7,7 @@ import nats.errors
 import nats.js.errors
 
 from lattice import errors
+from lattice.bus.client import Forbidden
 
 
 @contextmanager
@@ -15,6 +16,7 @@ def translated(what: str) -> Iterator[None]:
 
     Raises:
         Conflict: a compare-and-set lost.
+        Denied: NATS does not permit this user to ask; the text names the subject.
         Unavailable: JetStream is off, has no leader, or did not answer in time.
     """
     try:
@@ -25,6 +27,8 @@ def translated(what: str) -> Iterator[None]:
         raise errors.NatsAway(
             f"{what}: JetStream does not answer; start nats-server with --jetstream"
         ) from error
+    except Forbidden as error:
+        raise errors.Denied(f"{what}: {error}") from error
     except nats.js.errors.APIError as error:
         # Those that nats-py raises by itself have no description.
         reason = getattr(error, "description", None) or str(error)

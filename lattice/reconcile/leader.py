@@ -198,7 +198,7 @@ class Leader:
         except errors.Conflict:
             # Somebody else was faster.
             return
-        except errors.Unavailable as error:
+        except (errors.Unavailable, errors.Denied) as error:
             log.debug("can't try for the lease now", error=error.text)
             return
         self._term = Term(epoch=revision, revision=revision, valid_until=began + LEASE_S - MARGIN_S)
@@ -258,7 +258,7 @@ class Leader:
         """Tell a renewal of our own, whose acknowledgement was lost, from another leader."""
         try:
             entry = await self._bucket.get(LEASE_KEY)
-        except errors.Unavailable:
+        except (errors.Unavailable, errors.Denied):
             return
         leading = wire.parse(entry.value) if entry else None
         if entry is not None and leading is not None and leading.holder == self._holder:

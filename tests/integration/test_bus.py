@@ -988,6 +988,42 @@ class TestAccess:
             assert (await bus.request("allowed.echo", b"hi", deadline=by(5))).data == b"hi"
             await bus.aclose()
 
+    async def test_what_jetstream_may_not_be_asked_is_denied_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        users = f"""
+            jetstream {{ store_dir: "{tmp_path}/store" }}
+            authorization {{ users: [{{
+                user: u, password: p,
+                permissions: {{ publish: {{ deny: ["$JS.API.STREAM.CREATE.>", "$KV.seen.>"] }} }}
+            }}, {{ user: owner, password: p }}] }}"""
+        # Beyond the test's own patience: what is denied must not wait for it.
+        monkeypatch.setattr(limits, "STATE_TIMEOUT_S", 3600)
+        async with configured_nats(tmp_path, users) as url:
+            owner, bus = [
+                await Bus.connect(
+                    NatsSettings(servers=(url.replace("//", f"//{user}:p@"),)), name="test"
+                )
+                for user in ("owner", "u")
+            ]
+            await owner.bucket("seen")
+            seen = await bus.bucket("seen")
+
+            with pytest.raises(
+                errors.Denied, match=r"publish on \$JS\.API\.STREAM\.CREATE\.KV_new"
+            ):
+                await bus.bucket("new")
+            with pytest.raises(
+                errors.Denied, match=r"publish on \$JS\.API\.STREAM\.CREATE\.OBJ_new"
+            ):
+                await bus.objects("new")
+            with pytest.raises(errors.Denied, match=r"publish on \$KV\.seen\.key"):
+                await seen.put("key", b"")
+
+            assert await seen.get("key") is None
+            for each in (bus, owner):
+                await each.aclose()
+
     async def test_a_user_of_an_operators_account_is_let_in(self, tmp_path: Path) -> None:
         account = Account()
         async with configured_nats(tmp_path, account.configuration) as url:
