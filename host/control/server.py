@@ -121,5 +121,5 @@ class ControlServer:
             await self._bus.publish(message.reply, reply)
         except errors.PayloadTooLarge as error:
             await self._bus.publish(message.reply, control.refused(error))
-        except errors.Unavailable as error:
+        except (errors.Unavailable, errors.InvalidRequest) as error:
             log.warning("a control reply could not be sent", error=error.text)

@@ -6,7 +6,7 @@ breaks a connection in each of these ways.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -33,6 +33,11 @@ SUBSCRIPTION_MESSAGES_MAX = 65_536
 """Messages one subscription may hold that its callback has not seen; beyond it they are dropped."""
 
 SUBSCRIPTION_BYTES_MAX = 128 * limits.MIB
+
+
+SUBJECT_BYTES_MAX = 3 * limits.KIB
+"""Longest subject that is sent. A server ends the connection, with all that is under way on it, for
+a line over four kilobytes; beside the subject it has room for an inbox and two numbers."""
 
 
 @dataclass(slots=True)
@@ -175,6 +180,33 @@ def first_form(reply: bytes) -> bytes:
     tokens = reply.split(b".")
     # $JS.ACK, [domain, account,] stream, consumer, four numbers, pending[, more].
     return reply if len(tokens) < 11 else b".".join((*tokens[:2], *tokens[4:11]))
+
+
+def check_subject(subject: str) -> None:
+    """Refuse a subject for which the server would end the connection, or take it for more.
+
+    Raises:
+        BadSubjectError: it is empty, too long, or not text without blanks.
+    """
+    if subject.split() != [subject]:
+        raise nats.errors.BadSubjectError
+    if subject.isascii():
+        size = len(subject)
+    else:
+        try:
+            size = len(subject.encode())
+        except UnicodeEncodeError:
+            raise nats.errors.BadSubjectError from None
+    if size > SUBJECT_BYTES_MAX:
+        raise nats.errors.BadSubjectError
+
+
+def headers_bytes(headers: Mapping[str, Any]) -> int:
+    """What headers add to a message: a line each, one before them, and one after."""
+    lines = sum(
+        len(name.encode()) + len(str(value).encode()) + 4 for name, value in headers.items()
+    )
+    return len("NATS/1.0\r\n\r\n") + lines
 
 
 class Forbidden(nats.errors.Error):
@@ -433,8 +465,14 @@ class StrictClient(Client):
         Waits while the socket has much to take already, until the connection counts as lost.
 
         Raises:
+            BadSubjectError: too long, or not text.
+            MaxPayloadError: too large, with its headers.
             ConnectionReconnectingError: not connected.
         """
+        check_subject(subject)
+        if headers and len(payload) + headers_bytes(headers) > self._max_payload:
+            # Its own looks at the payload alone, and the server would end the connection.
+            raise nats.errors.MaxPayloadError
         # Who reads must go on: it answers the server's flow control from between two messages.
         while self.is_full and asyncio.current_task() is not self._reading_task:
             await asyncio.shield(self.wait_room())

@@ -41,10 +41,13 @@ from lattice.bus import library, liveness
 from lattice.bus.account import Account, ServerFacts
 from lattice.bus.buckets import Bucket, open_bucket
 from lattice.bus.client import (
+    SUBJECT_BYTES_MAX,
     SUBSCRIPTION_BYTES_MAX,
     SUBSCRIPTION_MESSAGES_MAX,
     Refuse,
     StrictClient,
+    check_subject,
+    headers_bytes,
 )
 from lattice.bus.containers import Containers
 from lattice.bus.liveness import PROBE, Fault, Liveness, Look
@@ -345,7 +348,8 @@ class Bus:
 
         Raises:
             Unavailable: not connected.
-            PayloadTooLarge: over the server's ``max_payload``.
+            InvalidRequest: not a subject, or a header that can't be one.
+            PayloadTooLarge: over the server's ``max_payload``, with its headers.
         """
         await self._publish(subject, payload, reply, headers)
 
@@ -374,7 +378,12 @@ class Bus:
         try:
             await self._client.publish(subject, payload, reply=reply, headers=headers)
         except nats.errors.MaxPayloadError:
-            raise errors.PayloadTooLarge("message", len(payload), self.max_payload) from None
+            size = len(payload) + (headers_bytes(headers) if headers else 0)
+            raise errors.PayloadTooLarge("message", size, self.max_payload) from None
+        except nats.errors.BadSubjectError:
+            raise _no_subject(subject) from None
+        except (nats.errors.BadHeaderError, UnicodeEncodeError):
+            raise errors.InvalidRequest("a header is not of the kind that NATS carries") from None
         except nats.errors.ConnectionReconnectingError:
             raise errors.NatsAway("not connected to NATS") from None
         except (nats.errors.Error, OSError) as error:
@@ -521,9 +530,14 @@ class Bus:
         raises is logged. With ``shared`` it takes its turns with those of all such subscriptions,
         and costs a tenth of the memory: for those that are many. Of these alone, ``refuse`` may
         answer messages that there is no room for, at a fraction of what handing them over costs.
+
+        Raises:
+            InvalidRequest: not a subject.
+            Unavailable: the connection is closed.
         """
         inner: Any
         try:
+            check_subject(subject)
             if shared:
                 inner = await self._client.subscribe_shared(subject, queue, callback, refuse)
             else:
@@ -534,6 +548,8 @@ class Bus:
                     pending_msgs_limit=SUBSCRIPTION_MESSAGES_MAX,
                     pending_bytes_limit=SUBSCRIPTION_BYTES_MAX,
                 )
+        except nats.errors.BadSubjectError:
+            raise _no_subject(subject) from None
         except (nats.errors.Error, OSError) as error:
             raise _unavailable(error) from error
         return Subscription(self._client, inner)
@@ -981,6 +997,13 @@ def _common_login(servers: Iterable[str]) -> tuple[str, str] | None:
             return user, password
         case _:
             return None
+
+
+def _no_subject(subject: str) -> errors.InvalidRequest:
+    return errors.InvalidRequest(
+        f"{subject[:100]!r} can't be a subject: want up to {SUBJECT_BYTES_MAX} bytes of text,"
+        " in tokens between dots, without blanks"
+    )
 
 
 def _unavailable(error: Exception) -> errors.NatsAway:

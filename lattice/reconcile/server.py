@@ -120,7 +120,7 @@ class AppServer:
             await self._bus.publish(message.reply, answer, headers=headers)
         except errors.PayloadTooLarge as error:
             await self._bus.publish(message.reply, _refused(error), headers=headers)
-        except errors.Unavailable as error:
+        except (errors.Unavailable, errors.InvalidRequest) as error:
             log.warning("an app answer could not be sent", error=error.text)
 
     async def _answer(self, message: Message) -> bytes:

@@ -954,6 +954,65 @@ class TestBounds:
             await bus.aclose()
 
 
+class TestWhatTheServerWouldEndTheConnectionFor:
+    @pytest.mark.parametrize(
+        "subject",
+        ["", "a b", "a\r\nPUB b 0\r\n", "a\udcff", "a" * 70_000, "é" * 2_000],
+        ids=["empty", "blank", "another line", "no text", "long", "long in bytes"],
+    )
+    async def test_what_is_no_subject_is_refused_here(self, bus: Bus, subject: str) -> None:
+        for attempt in (
+            bus.publish(subject),
+            bus.request(subject, deadline=by(3600)),
+            bus.subscribe(subject, silence),
+            bus.subscribe(subject, silence, shared=True),
+        ):
+            with pytest.raises(errors.InvalidRequest, match="can't be a subject"):
+                await attempt
+        await bus.flush()
+        assert bus.statistics().reconnects == 0
+
+    async def test_the_longest_subject_is_carried(self, bus: Bus) -> None:
+        subject = "a" * bus_client.SUBJECT_BYTES_MAX
+        await bus.subscribe(subject, echo(bus))
+        answer = await bus.request(subject, bytes(500_000), deadline=by(30))
+        assert len(answer.data) == 500_000
+
+    async def test_headers_count_for_the_size_of_a_message(self, bus: Bus) -> None:
+        headers = {"Name": "v" * 1_000, "Other": "ü" * 500}
+        subscribed = asyncio.get_running_loop().create_future()
+
+        async def receive(message: Message) -> None:
+            subscribed.set_result(len(message.data))
+
+        await bus.subscribe("with.headers", receive)
+        added = bus_client.headers_bytes(headers)
+        room = bus.max_payload - added
+
+        with pytest.raises(errors.PayloadTooLarge) as caught:
+            await bus.publish("with.headers", bytes(room + 1), headers=headers)
+        assert caught.value.detail == {"size": bus.max_payload + 1, "limit": bus.max_payload}
+        await bus.publish("with.headers", bytes(room), headers=headers)
+
+        assert await subscribed == room
+        await bus.flush()
+        assert bus.statistics().reconnects == 0
+
+    @pytest.mark.parametrize("name", ["a b", "a\r\nb", "a:b"])
+    async def test_what_is_no_header_is_refused_here(self, bus: Bus, name: str) -> None:
+        with pytest.raises(errors.InvalidRequest, match="header"):
+            await bus.publish("with.headers", headers={name: "value"})
+        await bus.flush()
+        assert bus.statistics().reconnects == 0
+
+    async def test_a_key_that_is_too_long_is_refused_here(self, bus: Bus) -> None:
+        bucket = await bus.bucket("long-keys")
+        with pytest.raises(errors.InvalidRequest, match="too long"):
+            await bucket.put("k" * 10_000, b"")
+        await bus.flush()
+        assert bus.statistics().reconnects == 0
+
+
 class TestAccess:
     async def test_the_right_password_is_let_in(self, tmp_path: Path) -> None:
         async with configured_nats(tmp_path, only_user("good")) as url:
@@ -1129,6 +1188,28 @@ class TestAccess:
     async def test_a_malformed_second_server_is_told(self, nats: NatsServer) -> None:
         with pytest.raises(errors.Unavailable):
             await Bus.connect(NatsSettings(servers=(nats.url, "nats://[::1")), name="test")
+
+    async def test_a_full_jetstream_is_not_taken_for_none(self, tmp_path: Path) -> None:
+        full = f'jetstream {{ store_dir: "{tmp_path}/store", max_file_store: 1MB }}'
+        async with configured_nats(tmp_path, full) as url:
+            bus = await Bus.connect(NatsSettings(servers=(url,)), name="test")
+            bucket, store = await bus.bucket("full"), await bus.objects("full")
+
+            async def fill() -> None:
+                for number in range(20):
+                    await bucket.put(f"key-{number}", bytes(100_000))
+
+            with pytest.raises(errors.Unavailable, match="insufficient") as put:
+                await fill()
+            with pytest.raises(errors.Unavailable, match="insufficient") as stored:
+                await store.put("object", bytes(2_000_000))
+            with pytest.raises(errors.Unavailable, match="insufficient") as made:
+                await bus.bucket("large", bytes_max=10_000_000)
+
+            for caught in (put, stored, made):
+                assert "--jetstream" not in caught.value.text
+                assert "lattice doctor" in caught.value.remedy
+            await bus.aclose()
 
     async def test_without_jetstream_the_remedy_is_named(
         self, tmp_path: Path, lattice_name: str
