@@ -144,6 +144,7 @@ class Rpc:
         When this returns, calls from anywhere reach it.
 
         Raises:
+            Denied: NATS does not permit this process to serve it.
             Unavailable: NATS is away.
         """
         service = Service(self, self._bus, self._lattice, target_id, target)
@@ -586,6 +587,8 @@ class Service:
                     await self._bus.subscribe(doors, self._on_plain, queue=queue, shared=True)
                 )
             await self._bus.flush()
+            for subscription in self._subscriptions:
+                subscription.check()
         except BaseException:
             # Nobody will close what was not opened, and it would go on taking calls.
             for subscription in self._subscriptions:

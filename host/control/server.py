@@ -69,6 +69,8 @@ class ControlServer:
             await self._subscribe(self._subject(noun, rest), queue=self._subject(noun))
         # Whoever hears that this host has started may ask it at once.
         await self._bus.flush()
+        for subscription in self._subscriptions:
+            subscription.check()
 
     async def aclose(self) -> None:
         """Stop listening, and finish what is in hand unless it takes too long."""

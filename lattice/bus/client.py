@@ -224,6 +224,8 @@ class StrictClient(Client):
         self.drops = Drops()
         self.leftover: Leftover | None = None
         """What is left of a connection that was moved from."""
+        self.unheard: set[str] = set()
+        """Subjects, in lower case, that NATS does not permit this user to subscribe to."""
         self._asked_on: WeakKeyDictionary[asyncio.Future[Any], str] = WeakKeyDictionary()
         """Of what JetStream was asked, the subjects."""
         self._room: asyncio.Future[None] | None = None

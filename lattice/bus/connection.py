@@ -83,7 +83,7 @@ new questions wait. With the spread, less than the grace period that we recommen
 LEAVE_S_MAX = 5.0
 """Leaving and arriving: beyond that whatever waits for it hears that there is no connection."""
 
-_FORBIDDEN = re.compile(r'permissions violation for publish to "([^"]+)"')
+_FORBIDDEN = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +160,17 @@ class Subscription:
         self._client = client
         self.inner = inner
         """The client's own."""
+
+    def check(self) -> None:
+        """Make sure that it is permitted; whether it is becomes known by the bus's next flush.
+
+        Raises:
+            Denied: NATS does not permit this user to hear that subject.
+        """
+        if self.inner.subject.lower() in self._client.unheard:
+            raise errors.Denied(
+                f"NATS does not permit this user to subscribe to {self.inner.subject}"
+            )
 
     async def unsubscribe(self) -> None:
         """Stop at once; messages not yet handed to the callback are lost. Safe to call twice."""
@@ -250,7 +261,8 @@ class Bus:
                 client.drops.note(error.sub.subject, error.sub)
                 return
             if bus is not None and (found := _FORBIDDEN.search(str(error))) is not None:
-                bus._refuse(found[1])
+                refuse = bus._refuse if found[1] == "publish" else bus._refuse_interest
+                refuse(found[2])
                 return
             # While disconnected, every attempt to reconnect fails with one of these.
             report = log.warning if bus is not None and bus.is_connected else log.debug
@@ -351,6 +363,11 @@ class Bus:
             InvalidRequest: not a subject, or a header that can't be one.
             PayloadTooLarge: over the server's ``max_payload``, with its headers.
         """
+        if reply:
+            try:
+                check_subject(reply)
+            except nats.errors.BadSubjectError:
+                raise _no_subject(reply) from None
         await self._publish(subject, payload, reply, headers)
 
     async def respond(self, message: Message, payload: bytes) -> None:
@@ -894,6 +911,7 @@ class Bus:
     def _found(self) -> None:
         # What it may do may have changed meanwhile.
         self._probe_forbidden = False
+        self._client.unheard.clear()
         log.info("nats connection restored", connection=self._name, server=self.server.name)
         if self._between is not None and not self._between.done():
             self._between.set_result(None)
@@ -913,6 +931,12 @@ class Bus:
                 answer.set_exception(
                     errors.Denied(f"NATS does not permit this user to publish on {asked}")
                 )
+
+    def _refuse_interest(self, subject: str) -> None:
+        log.warning(
+            "NATS does not permit this user to subscribe", connection=self._name, subject=subject
+        )
+        self._client.unheard.add(subject)
 
     def _fail_pending(self, text: str) -> int:
         return self.fail(list(self._pending), errors.NatsAway(text))

@@ -144,6 +144,8 @@ async def listening(connection: Connection) -> AsyncIterator[Stream]:
     ]
     await connection.bus.flush()
     try:
+        for subscription in subscriptions:
+            subscription.check()
         yield stream
     finally:
         for subscription in subscriptions:

@@ -71,6 +71,7 @@ class LogsClient:
             await want(limits.LOG_LEASE_S)
             # Whoever asks for recent lines next misses none in between.
             await self._bus.flush()
+            subscription.check()
             tasks.guard(renew, name="renew the lease")
             yield stream
         finally:

@@ -18,6 +18,8 @@ from lattice.bus import client as bus_client
 from lattice.bus import connection as bus_connection
 from lattice.bus.liveness import Fault
 from lattice.bus.server import NatsServer
+from lattice.rpc import Rpc
+from lattice.wire.invocation import Invocation, Reply
 from tests.support.command_line import free_port
 from tests.support.configured_nats import Account, configured_nats
 from tests.support.eventually import eventually
@@ -954,6 +956,11 @@ class TestBounds:
             await bus.aclose()
 
 
+class Nothing:
+    async def accept(self, invocation: Invocation) -> Reply:
+        return Reply(invocation.payload)
+
+
 class TestWhatTheServerWouldEndTheConnectionFor:
     @pytest.mark.parametrize(
         "subject",
@@ -963,6 +970,7 @@ class TestWhatTheServerWouldEndTheConnectionFor:
     async def test_what_is_no_subject_is_refused_here(self, bus: Bus, subject: str) -> None:
         for attempt in (
             bus.publish(subject),
+            bus.publish("any", reply=subject or " "),
             bus.request(subject, deadline=by(3600)),
             bus.subscribe(subject, silence),
             bus.subscribe(subject, silence, shared=True),
@@ -1082,6 +1090,42 @@ class TestAccess:
             assert await seen.get("key") is None
             for each in (bus, owner):
                 await each.aclose()
+
+    async def test_a_subscription_that_is_not_permitted_says_so(self, tmp_path: Path) -> None:
+        users = """
+            authorization { users: [{
+                user: u, password: p, permissions: { subscribe: { deny: ["Secret.>"] } }
+            }] }"""
+        async with configured_nats(tmp_path, users) as url:
+            bus = await Bus.connect(NatsSettings(servers=(as_user(url, "p"),)), name="test")
+            heard, plain, grouped, shared = [
+                await bus.subscribe("open", silence),
+                await bus.subscribe("Secret.plain", silence),
+                await bus.subscribe("Secret.grouped", silence, queue="group"),
+                await bus.subscribe("Secret.shared", silence, shared=True),
+            ]
+            await bus.flush()
+
+            heard.check()
+            for each in (plain, grouped, shared):
+                with pytest.raises(errors.Denied, match=f"subscribe to {each.inner.subject}"):
+                    each.check()
+            await bus.aclose()
+
+    async def test_who_may_not_serve_a_target_hears_so(self, tmp_path: Path) -> None:
+        users = """
+            authorization { users: [{
+                user: u, password: p, permissions: { subscribe: { allow: ["_INBOX.>"] } }
+            }] }"""
+        async with configured_nats(tmp_path, users) as url:
+            bus = await Bus.connect(NatsSettings(servers=(as_user(url, "p"),)), name="test")
+            rpc = Rpc(bus, "default", at="test")
+
+            with pytest.raises(errors.Denied, match=r"subscribe to wasmbus\.rpc\.default\.orders"):
+                await rpc.serve("orders", Nothing())
+            assert bus.statistics().subscriptions == 1
+            await rpc.aclose()
+            await bus.aclose()
 
     async def test_a_user_of_an_operators_account_is_let_in(self, tmp_path: Path) -> None:
         account = Account()
