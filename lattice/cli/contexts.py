@@ -77,9 +77,14 @@ def save(name: str, context: Context) -> None:
     """Store a context, replacing one of that name.
 
     Raises:
-        InvalidRequest: not a name for one, or the directory can't be written.
+        InvalidRequest: not a name for one, what it says is not text, or the directory can't be
+            written.
     """
-    _write(path(name), context.model_dump_json(indent=2, exclude_none=True) + "\n")
+    try:
+        text = context.model_dump_json(indent=2, exclude_none=True)
+    except ValueError:
+        raise errors.InvalidRequest(f"context {name}: what it says must be UTF-8") from None
+    _write(path(name), f"{text}\n")
 
 
 def delete(name: str) -> None:

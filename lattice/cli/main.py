@@ -245,7 +245,7 @@ async def show_help(
 
 def main() -> None:
     """Run the command line of this process."""
-    output.open_missing_streams()
+    output.prepare_streams()
     form = options.form_of(sys.argv[1:], os.environ)
     try:
         # Typer itself says what is wrong in how it is used, and leaves; to people only.

@@ -4,6 +4,7 @@ A result is text for people (rich tables, colour only on a terminal) or one line
 ``wash``'s field names. A failure is its text, its code and its remedy, and an exit status.
 """
 
+import io
 import json
 import os
 import sys
@@ -87,11 +88,14 @@ class Failed(errors.Unavailable):
     remedy = ""
 
 
-def open_missing_streams() -> None:
-    """Have something to print to where a shell has closed it (``>&-``)."""
+def prepare_streams() -> None:
+    """Have something to print to where a shell has closed it (``>&-``), and that takes any text."""
     # Never closed: they are for as long as the process.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error has it: a terminal of ASCII must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def show(result: Result, form: Form) -> None:

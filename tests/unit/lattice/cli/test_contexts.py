@@ -195,3 +195,8 @@ def test_a_context_of_wash_is_taken_over_and_says_what_was_not(home: Path) -> No
     assert lattice("ctx", "new", "mine", "--from-wash", "old").exit_code == 0
     assert contexts.load("mine").lattice == "mine"
     assert lattice("ctx", "new", "none", "--from-wash", "absent").exit_code == 3
+
+
+def test_what_is_no_text_is_not_kept() -> None:
+    with pytest.raises(errors.InvalidRequest, match="must be UTF-8"):
+        contexts.save("odd", Context(credentials="/home/\udcff"))

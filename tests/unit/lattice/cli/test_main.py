@@ -159,6 +159,19 @@ def test_an_output_that_takes_nothing_is_no_bug(
     assert (ended.returncode, ended.stderr) == (status, told)
 
 
+def test_a_terminal_of_another_alphabet_is_no_bug(tmp_path: Path) -> None:
+    own = {key: value for key, value in os.environ.items() if not key.startswith("LATTICE_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "lattice.cli", "doctor", "--nats", "nats://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**own, "PYTHONIOENCODING": "ascii", "LATTICE_HOME": str(tmp_path)},
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "\\u2717 no NATS server answers" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
