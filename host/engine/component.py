@@ -332,8 +332,10 @@ def read_facts(
         InvalidRequest: it can't run here; says why.
     """
     world = component_ffi.component_world(engine, pointer)
-    if is_gauged and "" in world.exports:
-        world.exports[""].functions.pop(gauge.NAME, None)
+    if is_gauged:
+        # Of a component within, whose exports may be exported as they are, too.
+        for interface in world.exports.values():
+            interface.functions.pop(gauge.NAME, None)
     return Facts(world, footprint, _entries(world, special), is_gauged)
 
 

@@ -20,6 +20,7 @@ from host.engine.component_guest import Abandonable, ComponentGuest, Later
 from host.engine.descriptors import World
 from host.engine.execution import FUEL_MAX, Execution
 from host.engine.footprint import INSTANCES_MAX
+from host.engine.gauge import INSTANCES_PER_MEMORY
 from host.engine.guest import CallLimits, GuestFault, HostCalls
 from host.engine.reuse import Instance
 from lattice import errors
@@ -104,8 +105,7 @@ class ComponentExecution(Execution):
         needs = code.facts.footprint
         memories, tables = max(1, needs.memories), max(1, needs.tables)
         memory_bytes = (memory_bytes_max or engine.memory_bytes_max) // memories
-        # The gauge is an instance for each memory.
-        instances = INSTANCES_MAX + memories
+        instances = INSTANCES_MAX + INSTANCES_PER_MEMORY * memories
         ffi.store_limiter(
             store, memory_bytes, needs.table_elements_max, instances, tables, memories
         )
@@ -123,6 +123,7 @@ class ComponentExecution(Execution):
         self._guest.resources |= held
         self._allow()
         self._call()
+        self._guest.memory_bytes = instance.memory_bytes
         return self._step(time.CLOCK_MONOTONIC)
 
     def _allow(self) -> None:

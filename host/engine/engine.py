@@ -32,6 +32,7 @@ import structlog
 
 from host.engine import (
     component,
+    component_binary,
     component_ffi,
     ffi,
     footprint,
@@ -637,12 +638,12 @@ class Engine:
         )
 
     def _prepare_component(self, digest: str, wasm: bytes) -> Linked:
-        needs = footprint.footprint(wasm)
+        size, wasm = len(wasm), module.without_much_debug(wasm)
+        binary = component_binary.read(wasm)
+        needs = footprint.footprint(binary)
         footprint.check(needs, self.settings.memory_bytes_max)
         try:
-            compiled, is_gauged = self._compile_gauged(
-                digest, module.without_much_debug(wasm), needs
-            )
+            compiled, is_gauged = self._compile_gauged(digest, wasm, gauge.gauged(binary, needs))
         except ffi.LibraryError as error:
             raise component.refused_by_compiler(str(error)) from None
         try:
@@ -658,19 +659,17 @@ class Engine:
             raise errors.InvalidRequest(f"the component cannot be linked: {error}") from None
         finally:
             component_ffi.component_delete(compiled.pointer)
-        size = len(wasm)
         return Linked(native, lambda: Component(self, digest=digest, size=size, facts=facts))
 
     def _compile_gauged(
-        self, digest: str, wasm: bytes, needs: footprint.Footprint
+        self, digest: str, wasm: bytes, gauged: bytes | None
     ) -> tuple[Compiled, bool]:
-        """Compile a component, with the export that tells its memory where that can be had.
+        """Compile a component, with the export that tells its memory if it compiles with it.
 
         Raises:
             LibraryError: it does not compile.
         """
-        gauged = gauge.gauged(wasm, needs)
-        if gauged is not wasm:
+        if gauged is not None:
             try:
                 return self._compile(digest, gauged, COMPONENTS), True
             except ffi.LibraryError as error:
@@ -812,7 +811,7 @@ def _open_cache(settings: EngineSettings) -> Cache | None:
         settings.guest_stack_bytes,
         # Compiled code carries the lines of its source, and a component's tells its memory.
         "lines",
-        gauge.NAME,
+        (gauge.NAME, gauge.EDITION),
     )
     try:
         return Cache(

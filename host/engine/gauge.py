@@ -1,36 +1,38 @@
 """An export that tells how large a component's memories are, added to its binary.
 
 The library tells nobody: a component's memories are its own affair, as the component model has it.
-But who has its binary may compose it with more, and then asking is calling a function. Added are,
-behind all that there is: a core module per memory, whose one function adds that memory's size to
-what the module before it gives; the last one's function, as the component's own; and its export.
+But who has its binary may compose it with more, and then asking is calling a function. So each
+module exports its memory by a name of ours, and behind all that there is in a component come core
+modules, which take the size of each memory and add it up; the sum's function, as the component's
+own; and its export. A component within gets the same, and its function is one more term of the sum.
 
-A memory only grows, so what it is at the end of a call is the most that it was.
+A memory only grows, so what it is at the end of a call is the most that it was. A call that failed
+is not asked: the library lets nobody into an instance that trapped.
 
-A component is left as it is where not every memory can be asked: one within a component within,
-one that its module does not export, or anything that is not read here.
+A component is left as it is where something in it is not read here.
 """
 
-from typing import NamedTuple
+from collections import Counter
 
 from host.engine.component_binary import (
     ALIASES,
     CANONICAL,
-    COMPONENT,
-    COMPONENT_SORT,
     CORE_FUNCTION_SORT,
     CORE_INSTANCE_SORT,
     CORE_INSTANCES,
     EXPORTS,
     FUNCTION_SORT,
-    IMPORTS,
     INSTANCE_SORT,
-    INSTANCES,
     MEMORY_SORT,
     MODULE,
+    MODULE_EXPORTS,
     MODULE_SORT,
     TYPE_SORT,
     TYPES,
+    ComponentBinary,
+    Definition,
+    Entries,
+    ModuleBinary,
     Reader,
     UnfamiliarError,
 )
@@ -38,226 +40,184 @@ from host.engine.footprint import Footprint
 from lattice.identity import sections
 
 NAME = "lattice-memory-bytes"
-"""The export: a function without parameters that gives a u64."""
+"""The export: a function without parameters that gives a u64; and how those of modules begin."""
+
+EDITION = 2
+"""Of what is added: compiled code that is kept has what was added then."""
+
+INSTANCES_PER_MEMORY = 2
+"""Core instances that are added: one for its size, and one for its sum with all before it."""
+
+Pieces = list[bytes | memoryview]
+"""Of a binary that is written: nothing is copied before it is whole."""
 
 
-def gauged(wasm: bytes, footprint: Footprint) -> bytes:
-    """Add the export, if all memories that there are can be asked.
+def gauged(component: ComponentBinary, footprint: Footprint) -> bytes | None:
+    """The binary with the export; None if it has no memory, or one that can't be asked."""
+    if not (footprint.is_known and footprint.memories) or NAME.encode() in component.exports:
+        return None
+    try:
+        return b"".join(_gauged(component, set()))
+    except UnfamiliarError:
+        return None
+
+
+def _gauged(component: ComponentBinary, telling: set[Definition]) -> Pieces:
+    """A component with the export if it makes a memory; ``telling`` is what has it, or a
+    memory, before.
 
     Raises:
-        InvalidRequest: the binary is broken.
+        UnfamiliarError: something in it can't be read.
     """
-    try:
-        found = _read(wasm)
-    except UnfamiliarError:
-        return wasm
-    is_complete = footprint.is_known and len(found.memories) == footprint.memories
-    if not found.memories or not is_complete or NAME.encode() in found.exports:
-        return wasm
-    return wasm + _added(found)
-
-
-class _Memory(NamedTuple):
-    instance: int
-    """The core instance that has it."""
-    name: bytes
-    """Its name there."""
-
-
-class _Found(NamedTuple):
-    counts: dict[int, int]
-    """How much there is, by sort: what comes next gets this number."""
-    memories: list[_Memory]
-    exports: set[bytes]
-
-
-def _read(wasm: bytes) -> _Found:
-    found = _Found({}, [], set())
-    modules: list[bytes | None] = []
-    """The name under which each exports a memory of its own."""
-    for section, content in sections.outermost(wasm):
-        reader = Reader(content)
-        if section == MODULE:
-            modules.append(_memory_of(bytes(content)))
-            _count(found, MODULE_SORT)
-        elif section == COMPONENT:
-            _count(found, COMPONENT_SORT)
-        elif section == CORE_INSTANCES:
-            for _ in range(reader.number()):
-                _read_core_instance(reader, found, modules)
-        elif section in (INSTANCES, TYPES):
-            _count(found, INSTANCE_SORT if section == INSTANCES else TYPE_SORT, reader.number())
-        elif section == ALIASES:
-            for _ in range(reader.number()):
-                if (sort := _read_alias(reader)) == MODULE_SORT:
-                    modules.append(None)
-                _count(found, sort)
-        elif section == CANONICAL:
-            for _ in range(reader.number()):
-                _count(found, _read_canonical(reader))
-        elif section in (IMPORTS, EXPORTS):
-            for _ in range(reader.number()):
-                name = reader.marked_name()
-                if section == IMPORTS:
-                    sort = reader.described()
-                else:
-                    found.exports.add(name)
-                    sort, _ = reader.exported()
-                if sort == MODULE_SORT:
-                    modules.append(None)
-                _count(found, sort)
-        elif section not in _UNNUMBERED:
-            raise UnfamiliarError
-    return found
-
-
-_UNNUMBERED = frozenset({0, 3})
-"""Sections of what is not referred to here: custom ones, and types of core modules."""
-
-
-def _count(found: _Found, sort: int, number: int = 1) -> None:
-    found.counts[sort] = found.counts.get(sort, 0) + number
-
-
-def _memory_of(module: bytes) -> bytes | None:
-    """The name under which a module exports the memory that it defines, if it does both."""
-    defines, name = False, None
-    for section, content in sections.outermost(module):
-        reader = Reader(content)
-        if section == _MODULE_MEMORIES:
-            defines = reader.number() == 1
-        elif section == _MODULE_EXPORTS:
-            for _ in range(reader.number()):
-                exported, kind, _ = reader.name(), reader.byte(), reader.number()
-                if kind == _MEMORY_EXPORT:
-                    name = exported
-    return name if defines else None
-
-
-_MODULE_MEMORIES, _MODULE_EXPORTS, _MEMORY_EXPORT = 5, 7, 2
-
-
-def _read_core_instance(reader: Reader, found: _Found, modules: list[bytes | None]) -> None:
-    if (form := reader.byte()) == 0:
-        module = reader.number()
-        if module >= len(modules):
-            raise UnfamiliarError
-        if (name := modules[module]) is not None:
-            found.memories.append(_Memory(found.counts.get(CORE_INSTANCE_SORT, 0), name))
-    elif form != 1:
+    if not component.is_known:
         raise UnfamiliarError
-    reader.skip_core_parts()
-    _count(found, CORE_INSTANCE_SORT)
+    pieces: Pieces = [sections.COMPONENT]
+    for kind, content in component.sections:
+        if isinstance(content, ModuleBinary):
+            pieces += _section(kind, _with_memory_exported(content))
+            if content.memories:
+                telling.add(content)
+        elif isinstance(content, ComponentBinary):
+            pieces += _section(kind, _gauged(content, telling))
+        else:
+            pieces += _section(kind, [content])
+    added = _added(component, telling)
+    if added:
+        telling.add(component)
+    return pieces + added
 
 
-def _read_alias(reader: Reader) -> int:
-    sort, target = reader.sort(), reader.byte()
-    if target in (0, 1):
-        reader.number()
-        reader.name()
-    elif target == 2:
-        reader.number()
-        reader.number()
-    else:
+def _section(kind: int, content: Pieces) -> Pieces:
+    return [bytes([kind]) + sections.number(sum(map(len, content))), *content]
+
+
+def _with_memory_exported(module: ModuleBinary) -> Pieces:
+    if not module.memories:
+        return [module.content]
+    if module.imported_memories is None or len(module.memories) > 1:
+        # The engine's pool has no place for a second one.
         raise UnfamiliarError
-    return sort
+    export = sections.sized(NAME.encode()) + b"\2" + sections.number(module.imported_memories)
+    parts = list(sections.outermost(module.content))
+    if all(kind != MODULE_EXPORTS for kind, _ in parts):
+        behind = (at for at, (kind, _) in enumerate(parts) if kind in _BEHIND_EXPORTS)
+        parts.insert(next(behind, len(parts)), (MODULE_EXPORTS, memoryview(b"\0")))
+    pieces: Pieces = [sections.MODULE]
+    for kind, content in parts:
+        if kind == MODULE_EXPORTS:
+            reader = Reader(content, Entries())
+            count = sections.number(reader.number() + 1)
+            pieces += _section(kind, [count, reader.rest(), export])
+        else:
+            pieces += _section(kind, [content])
+    return pieces
 
 
-def _read_canonical(reader: Reader) -> int:
-    match reader.byte():
-        case 0:
-            if reader.byte():
-                raise UnfamiliarError
-            reader.number()
-            _skip_options(reader)
-            reader.number()
-            return FUNCTION_SORT
-        case 1:
-            if reader.byte():
-                raise UnfamiliarError
-            reader.number()
-            _skip_options(reader)
-        case 2 | 3 | 4:
-            reader.number()
-        case _:
-            raise UnfamiliarError
-    return CORE_FUNCTION_SORT
+_BEHIND_EXPORTS = frozenset({8, 9, 10, 11, 12})
+"""Sections of a core module: start, elements, code, data, and how many of those."""
 
 
-def _skip_options(reader: Reader) -> None:
-    for _ in range(reader.number()):
-        option = reader.byte()
-        if option in (3, 4, 5):
-            reader.number()
-        elif option > 5:
-            raise UnfamiliarError
+def _added(component: ComponentBinary, telling: set[Definition]) -> Pieces:
+    """What comes behind everything else; nothing where there is nothing to tell."""
+    added = _Addition(component.counts)
+    tell = [made for made in component.made if made.of in telling]
+    if not tell:
+        return []
+    if len(tell) == 1 and tell[0].sort == INSTANCE_SORT:
+        added.export(added.function_of(tell[0].number))
+        return added.pieces
+    size = added.module(_SIZE)
+    terms = []
+    for made in tell:
+        if made.sort == INSTANCE_SORT:
+            terms.append(added.lower(added.function_of(made.number)))
+        else:
+            memory = added.memory_of(made.number)
+            terms.append(added.core_function_of(added.instance(size, (_MEMORY, memory))))
+    total, *others = terms
+    if others:
+        plus = added.module(_SUM)
+        for other in others:
+            both = added.instance(plus, (_FUNCTION, total), (_FUNCTION, other))
+            total = added.core_function_of(both)
+    added.export(added.lift(total))
+    return added.pieces
 
 
-def _added(found: _Found) -> bytes:
-    """What comes behind everything else."""
-    counts = found.counts
-    module, instance, memory = (
-        counts.get(sort, 0) for sort in (MODULE_SORT, CORE_INSTANCE_SORT, MEMORY_SORT)
-    )
-    core_function = counts.get(CORE_FUNCTION_SORT, 0)
-    parts = []
-    for each, (home, name) in enumerate(found.memories):
-        parts.append(sections.section(MODULE, _FIRST if each == 0 else _NEXT))
-        parts.append(
-            sections.section(
-                ALIASES, b"\1" + b"\0\2" + b"\1" + sections.number(home) + sections.sized(name)
-            )
+class _Addition:
+    """Definitions behind a component's own; each method gives the number of what it adds."""
+
+    def __init__(self, counts: Counter[int]) -> None:
+        self._counts = counts.copy()
+        self.pieces: Pieces = []
+
+    def _add(self, sort: int, kind: int, content: bytes) -> int:
+        self.pieces.append(sections.section(kind, content))
+        self._counts[sort] += 1
+        return self._counts[sort] - 1
+
+    def module(self, wasm: bytes) -> int:
+        return self._add(MODULE_SORT, MODULE, wasm)
+
+    def instance(self, module: int, *given: tuple[bytes, int]) -> int:
+        """Of a module that imports a kind and a number each as ``a``, ``b`` and so on of ``m``."""
+        exports = b"".join(
+            b"\1" + bytes([name]) + kind + sections.number(number)
+            for name, (kind, number) in enumerate(given, ord("a"))
         )
-        given = [b"\1m\2" + sections.number(memory)]
-        if each:
-            given.append(b"\1f\0" + sections.number(core_function - 1))
-        given_away = b"\1" + sections.number(len(given)) + b"".join(given)
-        made = b"\0" + sections.number(module) + b"\1" + b"\1m\x12" + sections.number(instance)
-        parts.append(sections.section(CORE_INSTANCES, b"\2" + given_away + made))
-        parts.append(
-            sections.section(
-                ALIASES, b"\1" + b"\0\0" + b"\1" + sections.number(instance + 1) + b"\1f"
-            )
-        )
-        module, instance, memory = module + 1, instance + 2, memory + 1
-        core_function += 1
-    kind, function = counts.get(TYPE_SORT, 0), counts.get(FUNCTION_SORT, 0)
-    parts.append(sections.section(TYPES, b"\1\x40\0\0\x77"))
-    parts.append(
-        sections.section(
-            CANONICAL,
-            b"\1\0\0" + sections.number(core_function - 1) + b"\0" + sections.number(kind),
-        )
-    )
-    exported = b"\1\0" + sections.sized(NAME.encode()) + b"\1" + sections.number(function) + b"\0"
-    parts.append(sections.section(EXPORTS, exported))
-    return b"".join(parts)
+        content = b"\1\1" + sections.number(len(given)) + exports
+        handed = self._add(CORE_INSTANCE_SORT, CORE_INSTANCES, content)
+        content = b"\1\0" + sections.number(module) + b"\1\1m\x12" + sections.number(handed)
+        return self._add(CORE_INSTANCE_SORT, CORE_INSTANCES, content)
 
+    def memory_of(self, instance: int) -> int:
+        content = b"\1\0\2\1" + sections.number(instance) + sections.sized(NAME.encode())
+        return self._add(MEMORY_SORT, ALIASES, content)
+
+    def core_function_of(self, instance: int) -> int:
+        content = b"\1\0\0\1" + sections.number(instance) + b"\1f"
+        return self._add(CORE_FUNCTION_SORT, ALIASES, content)
+
+    def function_of(self, instance: int) -> int:
+        content = b"\1\1\0" + sections.number(instance) + sections.sized(NAME.encode())
+        return self._add(FUNCTION_SORT, ALIASES, content)
+
+    def lower(self, function: int) -> int:
+        content = b"\1\1\0" + sections.number(function) + b"\0"
+        return self._add(CORE_FUNCTION_SORT, CANONICAL, content)
+
+    def lift(self, core_function: int) -> int:
+        kind = self._add(TYPE_SORT, TYPES, b"\1\x40\0\0\x77")
+        content = b"\1\0\0" + sections.number(core_function) + b"\0" + sections.number(kind)
+        return self._add(FUNCTION_SORT, CANONICAL, content)
+
+    def export(self, function: int) -> int:
+        content = b"\1\0" + sections.sized(NAME.encode()) + b"\1" + sections.number(function)
+        return self._add(FUNCTION_SORT, EXPORTS, content + b"\0")
+
+
+_FUNCTION, _MEMORY = b"\0", b"\2"
+"""Kinds of what core modules are given."""
 
 _TYPE = b"\1\5\1\x60\0\1\x7e"  # () -> i64
-_BYTES = b"\x3f\0\xad\x42\x10\x86"  # memory.size, extended, shifted by 16
-_FUNCTION = b"\3\2\1\0"
+_FUNCTIONS = b"\3\2\1\0"
 
-_FIRST = (
+_SIZE = (
     sections.MODULE
     + _TYPE
-    + b"\2\x08\1\1m\1m\2\0\0"
-    + _FUNCTION
+    + b"\2\x08\1\1m\1a\2\0\0"
+    + _FUNCTIONS
     + b"\7\5\1\1f\0\0"
-    + b"\x0a\x0a\1\x08\0"
-    + _BYTES
-    + b"\x0b"
+    + b"\x0a\x0a\1\x08\0\x3f\0\xad\x42\x10\x86\x0b"  # memory.size, extended, times 65536
 )
 """A core module that is given a memory and exports its size."""
 
-_NEXT = (
+_SUM = (
     sections.MODULE
     + _TYPE
-    + b"\2\x0e\2\1m\1m\2\0\0\1m\1f\0\0"
-    + _FUNCTION
-    + b"\7\5\1\1f\0\1"
-    + b"\x0a\x0d\1\x0b\0\x10\0"
-    + _BYTES
-    + b"\x7c\x0b"
+    + b"\2\x0d\2\1m\1a\0\0\1m\1b\0\0"
+    + _FUNCTIONS
+    + b"\7\5\1\1f\0\2"
+    + b"\x0a\x09\1\7\0\x10\0\x10\1\x7c\x0b"
 )
-"""The same, that adds it to what another one's function gives."""
+"""A core module that is given two functions and exports their sum."""

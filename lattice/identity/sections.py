@@ -70,7 +70,7 @@ def custom_of_all(wasm: bytes) -> Iterator[tuple[str, int]]:
     return _Reader().custom_of_all(memoryview(wasm), depth=0)
 
 
-def outermost(wasm: bytes) -> Iterator[tuple[int, memoryview]]:
+def outermost(wasm: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
     """Ids and contents of the sections at the top, in order.
 
     Raises:

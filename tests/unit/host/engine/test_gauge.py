@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from host.engine import CallLimits, Code, Component, Engine, EngineSettings, gauge
-from host.engine.footprint import INSTANCES_MAX, MEMORIES_MAX, PAGE_BYTES, footprint
+from host.engine.component_binary import PAGE_BYTES, read
+from host.engine.footprint import INSTANCES_MAX, MEMORIES_MAX, footprint
 from host.engine.gauge import NAME, gauged
 from host.engine.reuse import ReusePolicy
 from lattice import errors, limits
 from lattice.wire import codec
-from tests.support.components import CALLER, DOUBLER, KEEPS, guest
+from tests.support.components import CALLER, DOUBLER, guest
 from tests.support.host_calls import Host, execution, run
 from tests.support.wat import assemble
 
@@ -96,6 +97,18 @@ async def test_an_instance_that_is_kept_tells_it_anew(engine: Engine) -> None:
     instances.close()
 
 
+async def test_a_kept_instance_whose_call_fails_tells_what_that_call_started_with(
+    engine: Engine,
+) -> None:
+    component, instances = await engine.load(growing()), engine.instances(ReusePolicy())
+    await run(execution(component, codec.pack([4]), operation="grow0", instances=instances))
+    failing = execution(component, codec.pack([13]), operation="grow0", instances=instances)
+    with pytest.raises(errors.ActorTrapped):
+        await run(failing)
+    assert failing.usage.memory_bytes == 5 * PAGE_BYTES
+    instances.close()
+
+
 async def test_an_instance_that_has_grown_too_large_is_not_kept(engine: Engine) -> None:
     component, instances = await engine.load(growing()), engine.instances(ReusePolicy())
     pages = limits.REUSE_MEMORY_BYTES // PAGE_BYTES
@@ -120,7 +133,7 @@ async def test_what_toolchains_make_tells_it(engine: Engine) -> None:
     script = codec.pack(["std-read /" + "x" * 2_000_000])
     call = execution(await engine.load(guest("files")), script, operation="run")
     await run(call)
-    begins = footprint(guest("files")).memory_bytes
+    begins = footprint(read(guest("files"))).memory_bytes
     assert call.usage.memory_bytes > begins + 2_000_000
 
 
@@ -141,26 +154,80 @@ async def test_the_export_is_the_hosts_own(engine: Engine) -> None:
 async def test_no_component_is_refused_for_a_figure(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gauge, "_added", lambda _found: b"\x0b\1\1")
+    monkeypatch.setattr(gauge, "_added", lambda *_: [b"\x0b\1\1"])
     assert await memory_after(await engine.load(growing()), "grow0", 5) == 1
+
+
+TOLD = {
+    "a memory that is not exported": """
+      (core module $one (memory 2) (func (export "run") (drop (memory.grow (i32.const 5)))))
+      (core instance $one (instantiate $one))
+      (func (export "run") (canon lift (core func $one "run")))
+    """,
+    "one that is exported, by a module that imports another one": """
+      (core module $other (memory (export "memory") 1))
+      (core instance $other (instantiate $other))
+      (core module $one
+        (import "other" "memory" (memory 1)) (memory $own 1)
+        (export "theirs" (memory 0)) (export "ours" (memory $own))
+        (func (export "run") (drop (memory.grow $own (i32.const 5)))))
+      (core instance $one (instantiate $one (with "other" (instance $other))))
+      (func (export "run") (canon lift (core func $one "run")))
+    """,
+    "one of a component within": """
+      (component $inner
+        (core module $one (memory 2) (func (export "run") (drop (memory.grow (i32.const 5)))))
+        (core instance $one (instantiate $one))
+        (func (export "run") (canon lift (core func $one "run"))))
+      (instance $inner (instantiate $inner))
+      (export "run" (func $inner "run"))
+    """,
+    "those of components within components, from further out and twice": """
+      (core module $grows (memory 1) (func (export "run") (drop (memory.grow (i32.const 5)))))
+      (component $inner
+        (component $innermost
+          (alias outer 2 $grows (core module $one))
+          (core instance $one (instantiate $one))
+          (func (export "run") (canon lift (core func $one "run"))))
+        (instance $unused (instantiate $innermost))
+        (instance $used (instantiate $innermost))
+        (export "run" (func $used "run")))
+      (instance $inner (instantiate $inner))
+      (export "run" (func $inner "run"))
+    """,
+}
+"""Components of two pages whose ``run`` makes them seven."""
+
+
+@pytest.mark.parametrize("what", TOLD)
+async def test_memories_are_told_wherever_they_are(engine: Engine, what: str) -> None:
+    component = await engine.load(assemble(f"(component {TOLD[what]})"))
+    assert await memory_after(component, "run") == 7
+
+
+async def test_an_instance_that_is_exported_whole_shows_nothing_of_it(engine: Engine) -> None:
+    component = await engine.load(
+        assemble(f"""(component
+          (component $inner {TOLD["a memory that is not exported"]})
+          (instance $inner (instantiate $inner))
+          (export "acme:one/inner" (instance $inner)))""")
+    )
+    assert isinstance(component, Component)
+    assert list(component.facts.entries) == ["inner.run"]
+    assert await memory_after(component, "inner.run") == 7
 
 
 UNTOLD = {
     "no memory": DOUBLER,
-    "a memory that is not exported": assemble("""
+    "a module that is handed over": assemble("""
       (component
         (core module $one (memory 1) (func (export "run")))
-        (core instance $one (instantiate $one))
-        (func (export "run") (canon lift (core func $one "run"))))
-    """),
-    "a memory of a component within": assemble("""
-      (component
-        (component $inner
-          (core module $one (memory (export "memory") 1) (func (export "run")))
-          (core instance $one (instantiate $one))
-          (func (export "run") (canon lift (core func $one "run"))))
-        (instance $inner (instantiate $inner))
-        (export "run" (func $inner "run")))
+        (component $c
+          (import "m" (core module $m (export "run" (func))))
+          (core instance $m (instantiate $m))
+          (func (export "run") (canon lift (core func $m "run"))))
+        (instance $c (instantiate $c (with "m" (core module $one))))
+        (export "run" (func $c "run")))
     """),
     "an export of that name": assemble(f"""
       (component
@@ -174,20 +241,9 @@ UNTOLD = {
 
 @pytest.mark.parametrize("what", UNTOLD)
 async def test_what_can_not_be_told_is_left_as_it_is(engine: Engine, what: str) -> None:
-    wasm = UNTOLD[what]
-    needs = footprint(wasm)
-    assert gauged(wasm, needs) is wasm
-    if wasm is not DOUBLER:
-        assert await memory_after(await engine.load(wasm), "run") == 1
-
-
-@pytest.mark.parametrize("wasm", [growing(2), KEEPS], ids=["two memories", "imports"])
-def test_rubbish_is_never_more_than_an_invalid_request(wasm: bytes) -> None:
-    needs = footprint(wasm)
-    for place in range(8, len(wasm)):
-        for byte in (0, 1, 2, 0x7F, 0x80, 0xFF):
-            try:
-                found = gauged(wasm[:place] + bytes([byte]) + wasm[place + 1 :], needs)
-            except errors.InvalidRequest:
-                continue
-            assert isinstance(found, bytes)
+    binary = read(UNTOLD[what])
+    needs = footprint(binary)
+    assert gauged(binary, needs) is None
+    if what != "no memory":
+        component = await engine.load(UNTOLD[what])
+        assert await memory_after(component, "run") == needs.memory_bytes // PAGE_BYTES
