@@ -35,6 +35,7 @@ from host.engine import (
 from lattice import errors, limits
 from lattice.aio.tasks import TaskGroup
 from lattice.wire.invocation import Invocation, Reply
+from lattice.wire.streams import counted
 
 log = structlog.get_logger()
 
@@ -465,7 +466,10 @@ class Actor:
                 instances=self._instances,
             )
             if invocation.takes_stream or invocation.stream is not None:
-                execution.flow(invocation.stream, takes_stream=invocation.takes_stream)
+                execution.flow(
+                    counted(invocation.stream, self.tally.count_in),
+                    takes_stream=invocation.takes_stream,
+                )
             if execution.start():
                 reply = Reply(execution.result(), execution.usage)
                 self._complete(invocation, reply, began_ns)
@@ -489,7 +493,9 @@ class Actor:
         if execution.goes_on:
             assert self._tasks is not None, "whoever may be answered early has tasks"
             self._tasks.spawn(self._finish_rest(invocation, execution, began_ns), name="rest")
-            return Reply(reply.payload, stream=execution.outflow)
+            self.tally.count_out(len(reply.payload))
+            stream = counted(execution.outflow, self.tally.count_out)
+            return Reply(reply.payload, stream=stream)
         self._executions.discard(execution)
         self._complete(invocation, reply, began_ns)
         return reply
@@ -500,14 +506,15 @@ class Actor:
         """Drive a call that has given its answer to its end; it keeps its place until then."""
         assert self._executions is not None, "it was added"
         try:
-            reply = Reply(await execution.finish(), execution.usage)
+            await execution.finish()
         except BaseException as error:
             self._fail(invocation, error, execution, began_ns)
             # Whoever reads the answer heard of it; nobody waits here.
             if not isinstance(error, errors.LatticeError):
                 raise
         else:
-            self._complete(invocation, reply, began_ns)
+            # Its answer was counted when it was given.
+            self._complete(invocation, Reply(b"", execution.usage), began_ns)
         finally:
             self._executions.discard(execution)
 

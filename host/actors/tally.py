@@ -39,8 +39,9 @@ class Tally:
         self.refused = 0
         """Not executed: no room, no time left, or about to stop."""
         self.bytes_in = 0
-        """Payloads of the calls that ran."""
+        """Payloads of the calls that ran, and what of any call flowed, as it was read."""
         self.bytes_out = 0
+        """The same of the answers."""
         self.cpu_us = 0
         self.fuel = 0
         """Instructions, where the host counts them."""
@@ -51,6 +52,12 @@ class Tally:
         """Microseconds from getting an instance to the end, of all that ran."""
         self.queued = Histogram()
         """Microseconds in the mailbox, of those that got an instance after a wait."""
+
+    def count_in(self, size: int) -> None:
+        self.bytes_in += size
+
+    def count_out(self, size: int) -> None:
+        self.bytes_out += size
 
     def complete(self, duration_ns: int, bytes_in: int, bytes_out: int, usage: Usage) -> None:
         """Count a call that succeeded. Half a microsecond, on the path of every call."""

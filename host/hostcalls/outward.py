@@ -12,7 +12,7 @@ from lattice.state.links import LinkTable
 from lattice.wire.control import Link
 from lattice.wire.histogram import Histogram
 from lattice.wire.invocation import Invocation, Reply
-from lattice.wire.streams import Source
+from lattice.wire.streams import Source, counted
 
 LINK_TALLIES_MAX = 100
 """Links whose calls are counted at a time, of one actor; the one counted first is forgotten."""
@@ -34,13 +34,19 @@ class LinkTally:
         """Those that have ended."""
         self.failures = 0
         self.bytes_in = 0
-        """Payloads of the answers."""
+        """Payloads of the answers, and what of them flowed, as it was read."""
         self.bytes_out = 0
-        """Payloads of the calls."""
+        """The same of the calls."""
         self.cpu_us = 0
         """What they cost at the target, where that says so: providers do not."""
         self.durations = Histogram()
         """Microseconds, of all of them."""
+
+    def count_in(self, size: int) -> None:
+        self.bytes_in += size
+
+    def count_out(self, size: int) -> None:
+        self.bytes_out += size
 
 
 class Outward:
@@ -157,7 +163,7 @@ class GuestCalls:
         stream: Source | None = None,
         takes_stream: bool = False,
     ) -> Reply:
-        cause = self._cause
+        cause, tally = self._cause, self._outward.tally(link)
         invocation = Invocation(
             source=self._outward.actor_id,
             target=link.target,
@@ -169,10 +175,9 @@ class GuestCalls:
             link_name=link.name,
             hops=cause.hops + 1,
             trace=cause.trace,
-            stream=stream,
+            stream=counted(stream, tally.count_out),
             takes_stream=takes_stream,
         )
-        tally = self._outward.tally(link)
         began_ns = perf_counter_ns()
         try:
             reply = await self._outward.rpc.call(invocation)
@@ -184,6 +189,7 @@ class GuestCalls:
             tally.bytes_out += len(payload)
             tally.durations.add((perf_counter_ns() - began_ns) // 1_000)
         tally.bytes_in += len(reply.payload)
+        reply.stream = counted(reply.stream, tally.count_in)
         if reply.usage is not None:
             tally.cpu_us += reply.usage.cpu_us
         return reply

@@ -54,9 +54,9 @@ class LinkFigures(_Figures):
     failures: Count
     durations: Durations
     bytes_in: Count = 0
-    """Payloads of the answers."""
+    """Payloads of the answers, and what of them flowed, as it was read."""
     bytes_out: Count = 0
-    """Payloads of the calls."""
+    """The same of the calls."""
     cpu_us: Count = 0
     """What the calls cost at the target, where that is an actor."""
 
@@ -81,7 +81,9 @@ class ActorFigures(_Figures):
     throttled_ms: Count = 0
     """Above 0 while calls are refused because the last ones trapped; the longest of all hosts."""
     bytes_in: Count = 0
+    """Payloads of the calls, and what of them flowed, as it was read."""
     bytes_out: Count = 0
+    """The same of the answers."""
     cpu_us: Count = 0
     fuel: Count = 0
     """Instructions, roughly; 0 on hosts that do not count them."""

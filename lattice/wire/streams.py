@@ -11,6 +11,7 @@ follow the body; without it, there is nothing yet, and the reader asks again. ``
 that the stream broke with.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +45,31 @@ class Source(Protocol):
     def close(self) -> None:
         """Want no more of it; safe at any time, and twice."""
         ...
+
+
+class _Counted:
+    """Another source, whose bytes are counted as they are read."""
+
+    def __init__(self, source: Source, count: Callable[[int], None]) -> None:
+        self._source = source
+        self._count = count
+
+    @property
+    def trailers(self) -> Trailers:
+        return self._source.trailers
+
+    async def read(self, size_max: int) -> bytes:
+        content = await self._source.read(size_max)
+        self._count(len(content))
+        return content
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def counted(source: Source | None, count: Callable[[int], None]) -> Source | None:
+    """What reads from a source, if there is one, and tells how much was read each time."""
+    return None if source is None else _Counted(source, count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lattice import errors, limits
+from lattice.control.figures import FiguresClient
 from lattice.wire import http
 from tests.support import command_line, components
 from tests.support.cluster import Cluster, LocalHost
@@ -381,6 +382,28 @@ async def test_a_server_waits_for_a_client_that_does_not_read(site: Site, port: 
     assert poured < HELD
     assert await read_zeros(reader) == SIZE
     writer.close()
+
+
+@DISTANCES
+async def test_what_flows_is_counted_for_the_component_and_its_link(site: Site, port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65536)
+    writer.write(
+        b"POST /proxy HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\nx-to: %b\r\n\r\n"
+        % (MIB, site.upstream.authority.encode())
+    )
+    writer.write(bytes(MIB))
+    await reader.readuntil(b"\r\n\r\n")
+    assert await read_zeros(reader) == MIB
+    writer.close()
+
+    [(running, _)] = site.host.host._actors.counted()
+    await eventually(lambda: running.tally.completed == 1)
+    hosts = await FiguresClient(site.cluster.bus, site.cluster.lattice).hosts("site")
+    [actor] = [each for host in hosts for each in host.actors]
+    [link] = actor.links
+    # Beside the bodies there are the payloads: heads of messages.
+    for counted in (actor.bytes_in, actor.bytes_out, link.bytes_in, link.bytes_out):
+        assert MIB < counted < MIB + 4096
 
 
 # A component behind a component.

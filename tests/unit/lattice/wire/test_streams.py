@@ -63,3 +63,39 @@ def test_what_is_no_question_is_refused(message: object) -> None:
 def test_what_is_no_piece_is_refused(message: object) -> None:
     with pytest.raises(errors.InvalidRequest):
         streams.decode_piece(codec.pack(message))
+
+
+class Breaking:
+    """Gives what it has, and breaks."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.trailers = [("x-sum", b"1")]
+        self.is_closed = False
+        self._pieces = [*pieces]
+
+    async def read(self, size_max: int) -> bytes:
+        if not self._pieces:
+            raise errors.Unavailable("it broke off")
+        return self._pieces.pop(0)[:size_max]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+async def test_a_source_that_is_counted_is_the_same_source() -> None:
+    sizes: list[int] = []
+    source = Breaking(b"some", b"more", b"")
+    counted = streams.counted(source, sizes.append)
+    assert counted is not None
+    assert [await counted.read(3), await counted.read(9), await counted.read(9)] == [
+        b"som",
+        b"more",
+        b"",
+    ]
+    with pytest.raises(errors.Unavailable):
+        await counted.read(9)
+    assert sum(sizes) == 7
+    assert counted.trailers is source.trailers
+    counted.close()
+    assert source.is_closed
+    assert streams.counted(None, sizes.append) is None
