@@ -2,3 +2,6 @@
 
 A host never imports a provider: one that runs inside the host is found by entry point.
 """
+
+# Before anything imports structlog.
+from lattice import log as log

@@ -1,10 +1,33 @@
-"""structlog, set up once per process: constant phrases with keys, to standard error."""
+"""structlog, set up once per process: constant phrases with keys, to standard error.
 
+It imports rich for tracebacks that we don't have it write, and with it pygments and attrs: four
+megabytes of every host and every provider. So it is imported without, wherever this module comes
+before it; ``host``, ``providers`` and ``lattice.bus`` begin with it.
+"""
+
+import importlib
 import logging
 import sys
 from typing import Literal
 
-import structlog
+
+def _import_without_rich() -> None:
+    if "structlog" in sys.modules:
+        return
+    # The command line has it already, for what it prints.
+    present = sys.modules.get("rich")
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("structlog")
+    finally:
+        del sys.modules["rich"]
+        if present is not None:
+            sys.modules["rich"] = present
+
+
+_import_without_rich()
+
+import structlog  # noqa: E402
 
 
 def configure(*, level: str = "info", form: Literal["text", "json"] = "text") -> None:

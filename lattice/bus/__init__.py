@@ -4,7 +4,8 @@ Failures leave here as ``lattice.errors``: ``Unavailable`` when the connection o
 ``NotRunning`` when nobody listens, ``DeadlineExceeded`` when nobody answered in time.
 """
 
-# Before anything imports nats-py.
+# Before anything imports structlog, or nats-py.
+from lattice import log as log
 from lattice.bus import library as library
 from lattice.bus.account import Account, AccountFacts, ServerFacts, StreamFacts, Usage
 from lattice.bus.buckets import Bucket, Entry

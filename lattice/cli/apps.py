@@ -22,13 +22,24 @@ T = TypeVar("T")
 INVALID = 2
 """Exit status of ``validate`` for a manifest with errors, as of any request that can't be right."""
 
+
+def _complete(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of apps, with their descriptions."""
+
+    async def ask(lattice: Connection) -> list[tuple[str, str]]:
+        client = AppClient(lattice.bus, lattice.lattice, timeout_s=completion.TIMEOUT_S)
+        return [(one.name, one.description or "") for one in await client.summaries()]
+
+    return completion.offered(ctx, incomplete, ask)
+
+
 SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
         help="Name of an app that was put; or a manifest: a file, an http(s) address, - for"
         " standard input.",
-        autocompletion=completion.apps,
+        autocompletion=_complete,
     ),
 ]
 AppArgument = Annotated[
@@ -36,7 +47,7 @@ AppArgument = Annotated[
     typer.Argument(
         metavar="APP",
         help="Name of the app, or a file with its manifest.",
-        autocompletion=completion.apps,
+        autocompletion=_complete,
     ),
 ]
 VersionArgument = Annotated[
@@ -96,7 +107,7 @@ async def get(
         typer.Argument(
             metavar="APP",
             help="Name of the app; all of them are listed if absent.",
-            autocompletion=completion.apps,
+            autocompletion=_complete,
         ),
     ] = None,
     version: VersionArgument = None,
@@ -279,7 +290,7 @@ async def undeploy(
         typer.Argument(
             metavar="APP",
             help="Name of the app, or a file with its manifest.",
-            autocompletion=completion.apps,
+            autocompletion=_complete,
         ),
     ] = None,
     *,
@@ -336,7 +347,7 @@ async def delete(
         typer.Argument(
             metavar="APP",
             help="Name of the app, or a file with the manifest of the version to delete.",
-            autocompletion=completion.apps,
+            autocompletion=_complete,
         ),
     ] = None,
     version: Annotated[

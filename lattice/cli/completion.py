@@ -14,7 +14,6 @@ from lattice import log, subjects
 from lattice.cli import connection
 from lattice.cli.connection import Connection
 from lattice.cli.options import Options
-from lattice.control.apps import AppClient
 from lattice.wire.control import HostInventory
 
 TIMEOUT_S = 1.0
@@ -26,37 +25,32 @@ WAIT_S = 0.25
 
 def hosts(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of hosts, with their ids; ids where somebody began to type one."""
-    return _offered(ctx, incomplete, _hosts)
+    return offered(ctx, incomplete, _hosts)
 
 
 def components(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Ids of the components that run."""
-    return _offered(ctx, incomplete, _components)
+    return offered(ctx, incomplete, _components)
 
 
 def providers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Ids of the providers that run."""
-    return _offered(ctx, incomplete, _providers)
+    return offered(ctx, incomplete, _providers)
 
 
 def entities(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Ids of the components and the providers that run."""
-    return _offered(ctx, incomplete, _entities)
+    return offered(ctx, incomplete, _entities)
 
 
 def sources(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Ids of what has links."""
-    return _offered(ctx, incomplete, _sources)
+    return offered(ctx, incomplete, _sources)
 
 
 def configs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of configs."""
-    return _offered(ctx, incomplete, _configs)
-
-
-def apps(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Names of apps."""
-    return _offered(ctx, incomplete, _apps)
+    return offered(ctx, incomplete, _configs)
 
 
 def given(ctx: typer.Context) -> Options:
@@ -70,11 +64,13 @@ def given(ctx: typer.Context) -> Options:
     return options
 
 
-def _offered(
+def offered(
     ctx: typer.Context,
     incomplete: str,
     ask: Callable[[Connection], Awaitable[Iterable[tuple[str, str]]]],
 ) -> list[tuple[str, str]]:
+    """What ``ask`` finds that begins as somebody began to type, each with its description."""
+
     async def offer() -> list[tuple[str, str]]:
         async with asyncio.timeout(TIMEOUT_S), connection.connect(given(ctx)) as lattice:
             return sorted({item for item in await ask(lattice) if item[0].startswith(incomplete)})
@@ -121,11 +117,6 @@ async def _configs(lattice: Connection) -> list[tuple[str, str]]:
         (name, "")
         for name in await lattice.bus.account.keys(subjects.config_bucket(lattice.lattice))
     ]
-
-
-async def _apps(lattice: Connection) -> list[tuple[str, str]]:
-    client = AppClient(lattice.bus, lattice.lattice, timeout_s=TIMEOUT_S)
-    return [(one.name, one.description or "") for one in await client.summaries()]
 
 
 async def _inventories(lattice: Connection) -> list[HostInventory]:

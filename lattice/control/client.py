@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lattice import errors, limits, subjects
 from lattice.bus import Bus, Message
@@ -35,9 +35,12 @@ EVENTS_WAITING_MAX = 10_000
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
-_links = TypeAdapter(list[control.Link])
-_claims = TypeAdapter(list[dict[str, str]])
-_config = TypeAdapter(dict[str, str])
+_LATER = ConfigDict(defer_build=True)
+"""To make an adapter takes longer than to import the rest, and few are used by one command."""
+
+_links = TypeAdapter(list[control.Link], config=_LATER)
+_claims = TypeAdapter(list[dict[str, str]], config=_LATER)
+_config = TypeAdapter(dict[str, str], config=_LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,7 +322,7 @@ class PlanAnswer(Answer):
     """Steps that there was no room for."""
 
 
-_summaries = TypeAdapter(list[Summary])
+_summaries = TypeAdapter(list[Summary], config=ConfigDict(defer_build=True))
 
 
 def encode_summaries(summaries: Sequence[Summary]) -> bytes:

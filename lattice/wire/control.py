@@ -37,7 +37,7 @@ class Wire(BaseModel):
 
 M = TypeVar("M", bound=BaseModel)
 
-_config = TypeAdapter(dict[str, str])
+_config = TypeAdapter(dict[str, str], config=ConfigDict(defer_build=True))
 
 
 def _none_as_empty(value: object) -> object:
@@ -332,7 +332,7 @@ class StoredClaims(Wire):
         return dict(sorted((twice | more | {"version": self.version}).items()))
 
 
-_registries = TypeAdapter(dict[str, RegistryCredential])
+_registries = TypeAdapter(dict[str, RegistryCredential], config=ConfigDict(defer_build=True))
 
 
 class ControlReply(BaseModel):

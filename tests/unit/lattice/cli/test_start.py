@@ -9,7 +9,10 @@ from lattice.cli import main
 from tests.support import command_reference
 
 HEAVY = frozenset(
-    {"aiohttp", "httpx", "nats", "pydantic_settings", "structlog", "uvicorn", "wasmtime", "yaml"}
+    {
+        *("aiohttp", "attr", "httpx", "nats", "pydantic_settings", "pygments", "rich", "structlog"),
+        *("uvicorn", "wasmtime", "yaml"),
+    }
 )
 """Libraries that take long to import."""
 
@@ -45,20 +48,28 @@ def test_help_and_version_import_no_command_and_nothing_heavy(arguments: list[st
         "lattice.cli.options",
         "lattice.cli.output",
     }
-    assert heavy(modules) == set()
+    # Typer writes help with all of rich.
+    assert heavy(modules) <= {"attr", "pygments", "rich"}
 
 
 def test_a_command_imports_what_it_needs_and_no_other() -> None:
     modules = imported("lattice.cli", "get", "hosts", "--nats", NOWHERE)
 
-    assert heavy(modules) == {"nats", "structlog"}
+    assert heavy(modules) == {"nats", "rich", "structlog"}
     assert "lattice.control.client" in modules
-    others = ("lattice.cli.demo", "lattice.manifest", "lattice.reconcile", "lattice.registry")
+    others = (
+        *("lattice.cli.demo", "lattice.manifest", "lattice.reconcile", "lattice.registry"),
+        *("lattice.control.apps", "lattice.wire.apps"),
+    )
     assert [module for module in modules if module.startswith(others)] == []
 
 
-def test_a_host_imports_nothing_of_http_until_it_pulls() -> None:
-    assert heavy(imported("host", "--help")) == HEAVY - {"aiohttp", "httpx", "uvicorn"}
+def test_a_host_imports_nothing_of_http_until_it_pulls_and_nothing_for_terminals() -> None:
+    modules = imported("host", "--lattice", "no name of a lattice")
+
+    assert heavy(modules) == HEAVY - {
+        *("aiohttp", "attr", "httpx", "pygments", "rich", "uvicorn"),
+    }
 
 
 def test_a_provider_imports_only_what_it_needs_itself() -> None:
