@@ -270,17 +270,21 @@ async def test_an_actor_in_each_of_four_languages_greets(language: str, tmp_path
             base_url=f"http://127.0.0.1:{port}", timeout=CALL_TIMEOUT_S
         ) as client:
             async with asyncio.timeout(COMPILE_S):
-                assert await first_answer(client) == "Hello, world!\n"
-            assert (await client.get("/ada")).text == "Hello, ada!\n"
+                plain = await first_answer(client)
+            named = await client.get("/ada?x=1")
+
+    assert plain.text == "Hello, world!\n"
+    assert plain.headers["content-type"] == "text/plain; charset=utf-8"
+    assert named.text == "Hello, ada!\n"
 
 
-async def first_answer(client: httpx.AsyncClient) -> str:
+async def first_answer(client: httpx.AsyncClient) -> httpx.Response:
     """What ``/`` answers once there is somebody to answer."""
     while True:
         try:
             answer = await client.get("/")
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                return answer.text
+                return answer
         except httpx.TransportError:
             pass
         await asyncio.sleep(RETRY_S)

@@ -19,12 +19,17 @@ COMPILE_S = 300.0
 """How long a host may compile an interpreter of twenty megabytes; a busy machine takes a minute."""
 
 LANGUAGES = sorted(templates.KINDS)
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples" / "hello"
+
+EVERY = pytest.mark.parametrize("language", LANGUAGES)
+BUT_THE_EXAMPLES = pytest.mark.parametrize(
+    "language", [language for language in LANGUAGES if not (EXAMPLES / language).is_dir()]
+)
+"""The examples called hello are their languages' templates for ``http``, file by file; what is said
+here of those of the others, ``e2e/test_examples.py`` says of them."""
 
 # A tool may have to be installed first, and an interpreter is compiled for a while.
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.parametrize("language", LANGUAGES),
-]
+pytestmark = pytest.mark.timeout(900)
 
 
 class Subscriber:
@@ -54,6 +59,7 @@ async def started(
     return built, host
 
 
+@BUT_THE_EXAMPLES
 async def test_an_http_actor_greets_over_http(
     language: Language, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -75,6 +81,7 @@ async def test_an_http_actor_greets_over_http(
     assert named.text == "Hello, ada!\n"
 
 
+@EVERY
 async def test_a_messaging_actor_answers_where_the_sender_waits(
     language: Language, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -96,6 +103,7 @@ async def test_a_messaging_actor_answers_where_the_sender_waits(
     assert answer == {"subject": "inbox.7", reply_field: None, "body": b"Hello, ada!"}
 
 
+@EVERY
 async def test_an_actor_with_an_interface_of_its_own_is_called_by_its_wit_types(
     language: Language, cluster: Cluster, tmp_path: Path
 ) -> None:
