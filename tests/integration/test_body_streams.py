@@ -19,7 +19,9 @@ SIZE = 40 * MIB
 HELD = 24 * MIB
 """What the process may grow by: windows, sockets, and pieces on their way into guests."""
 
-DISTANCES = pytest.mark.parametrize("distance", ["one host", "two hosts", "a provider process"])
+DISTANCES = pytest.mark.parametrize(
+    "distance", ["one host", "two hosts", "a provider process", "a component between"]
+)
 
 
 class Site:
@@ -60,14 +62,19 @@ async def site(cluster: Cluster, distance: str) -> AsyncIterator[Site]:
         "where",
         {"address": f"127.0.0.1:{port}", "max_body_bytes": f"{200 * MIB}", "timeout_ms": "60000"},
     )
+    first = "site"
+    if distance == "a component between":
+        first = "gate"
+        await cluster.start_actor("gate", wasm=components.PASSES_ON, on=beta)
+        await cluster.link("gate", "site", "wasi:http", interfaces=["incoming-handler"])
     await cluster.link(
-        "http", "site", "wasi:http", interfaces=["incoming-handler"], source_config=["where"]
+        "http", first, "wasi:http", interfaces=["incoming-handler"], source_config=["where"]
     )
     await eventually(lambda: command_line.is_listening(port))
     site = Site(cluster, alpha, port)
     async with site.client:
         yield site
-    await eventually(lambda: site.running == 0)
+    await eventually(lambda: site.running + beta.engine.instances == 0)
 
 
 @DISTANCES

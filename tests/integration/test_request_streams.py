@@ -409,7 +409,7 @@ async def test_what_flows_is_counted_for_the_component_and_its_link(site: Site, 
 # A component behind a component.
 
 
-@pytest.fixture(params=["one host", "two hosts"])
+@pytest.fixture(params=["one host", "two hosts", "others between"])
 async def chain(
     cluster: Cluster, request: pytest.FixtureRequest, upstream: Upstream
 ) -> AsyncIterator[Site]:
@@ -418,7 +418,14 @@ async def chain(
     await cluster.start_actor("site", wasm=components.guest("http_streams"), on=alpha)
     at = alpha if request.param == "one host" else beta
     await cluster.start_actor("echo", wasm=components.guest("http_streams"), on=at)
-    await cluster.link("site", "echo", "wasi:http", interfaces=["outgoing-handler"])
+    first = "echo"
+    if request.param == "others between":
+        first = "client"
+        await cluster.start_actor("client", wasm=components.REWRITES, on=alpha)
+        await cluster.start_actor("gate", wasm=components.PASSES_ON, on=beta)
+        await cluster.link("client", "gate", "wasi:http", interfaces=["outgoing-handler"])
+        await cluster.link("gate", "echo", "wasi:http", interfaces=["incoming-handler"])
+    await cluster.link("site", first, "wasi:http", interfaces=["outgoing-handler"])
     yield Site(cluster, alpha, upstream)
     await eventually(lambda: alpha.engine.instances + beta.engine.instances == 0)
 
