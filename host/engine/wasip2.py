@@ -196,15 +196,22 @@ class BlockingInput(InputStream):
 class StreamError:
     """Why a stream broke, for a guest to ask."""
 
-    __slots__ = ("cause", "file_code", "text")
+    __slots__ = ("cause", "file_code", "http_code", "text")
 
     def __init__(
-        self, text: str, *, cause: errors.LatticeError | None = None, file_code: str | None = None
+        self,
+        text: str,
+        *,
+        cause: errors.LatticeError | None = None,
+        file_code: str | None = None,
+        http_code: dict[str, Any] | None = None,
     ) -> None:
         self.text = text
         self.cause = cause
         self.file_code = file_code
         """What ``wasi:filesystem`` calls it, if it is about a file."""
+        self.http_code = http_code
+        """What ``wasi:http`` calls it, if it is about a body."""
 
 
 class OutputStream:
@@ -224,8 +231,9 @@ class OutputStream:
         """
         return CHUNK_BYTES
 
-    def write(self, guest: ComponentGuest, content: bytes) -> None:
-        """Take bytes, no more than there was room for."""
+    def write(self, guest: ComponentGuest, content: bytes) -> StreamError | None:  # noqa: ARG002
+        """Take bytes, no more than there was room for; gives what is wrong with them."""
+        return None
 
 
 class BlockingOutput(OutputStream):
@@ -481,8 +489,14 @@ def _put(guest: ComponentGuest, sink: OutputStream, content: bytes) -> Any:
         raise _too_much(len(content), room)
     if isinstance(sink, BlockingOutput):
         return Later(lambda _host: sink.store(guest, content), lambda result: result)
-    sink.write(guest, content)
-    return ok()
+    return _written(guest, sink, content) or ok()
+
+
+def _written(guest: ComponentGuest, sink: OutputStream, content: bytes) -> Any:
+    """Write; gives the error, if there is one."""
+    if (error := sink.write(guest, content)) is None:
+        return None
+    return err({"last-operation-failed": guest.own("error", error)})
 
 
 def _too_much(size: int, room: int) -> GuestFault:
@@ -562,9 +576,8 @@ def _pieces_for(guest: ComponentGuest, sink: OutputStream, origin: InputStream, 
 
 
 def _spliced(guest: ComponentGuest, sink: OutputStream, pieces: Any) -> Any:
-    if "ok" in pieces:
-        sink.write(guest, pieces["ok"])
-    return _counted(pieces)
+    failed = _written(guest, sink, pieces["ok"]) if "ok" in pieces else None
+    return failed or _counted(pieces)
 
 
 MONOTONIC = "wasi:clocks/monotonic-clock"

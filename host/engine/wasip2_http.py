@@ -340,8 +340,7 @@ def _outgoing_finish(guest: ComponentGuest, number: int, trailers: int | None) -
     body = guest.take(number)
     if body.finish([] if trailers is None else guest.take(trailers).entries):
         return ok()
-    kind = "request" if body.is_request else "response"
-    return err({f"HTTP-{kind}-body-size": body.size})
+    return err(body.size_code())
 
 
 @function(TYPES, "[static]response-outparam.set")
@@ -355,8 +354,8 @@ def _set_response(guest: ComponentGuest, number: int, response: dict[str, Any]) 
 
 @function(TYPES, "http-error-code")
 def _error_code(guest: ComponentGuest, error: int) -> http.ErrorCode | None:
-    cause = get(guest, error, StreamError).cause
-    return None if cause is None else error_code(cause)
+    failed = get(guest, error, StreamError)
+    return failed.http_code if failed.cause is None else error_code(failed.cause)
 
 
 class IncomingHandler(Entry):

@@ -21,6 +21,7 @@ from host.engine.wasip2 import (
     Condition,
     InputStream,
     OutputStream,
+    StreamError,
     until_true,
 )
 from lattice import errors, limits
@@ -269,12 +270,11 @@ class OutgoingBody(Abandonable):
             return min(CHUNK_BYTES, left) if left >= BLOCKING_WRITE_BYTES else 0
         return CHUNK_BYTES
 
-    def write(self, guest: ComponentGuest, content: bytes) -> None:
+    def write(self, guest: ComponentGuest, content: bytes) -> StreamError | None:
+        """Take more of it; gives what is wrong when that is more than was promised."""
         size = self.size + len(content)
         if self.length is not None and size > self.length:
-            raise GuestFault(
-                f"it writes {size} bytes of body, and its content-length is {self.length}"
-            )
+            return self._overrun(guest, size, self.length)
         if size > self.size_max and not self.is_bounded:
             if self.is_request:
                 raise GuestFault(
@@ -285,6 +285,18 @@ class OutgoingBody(Abandonable):
         self.size = size
         self.content += content
         self._tell()
+        return None
+
+    def _overrun(self, guest: ComponentGuest, size: int, length: int) -> StreamError:
+        self.size = size
+        why = f"it writes {size} bytes of body, and its content-length is {length}"
+        guest.log("warning", why)
+        self._break(why)
+        return StreamError(why, http_code=self.size_code())
+
+    def size_code(self) -> http.ErrorCode:
+        """Say that it has another size than it was said to have."""
+        return {f"HTTP-{'request' if self.is_request else 'response'}-body-size": self.size}
 
     def put(self, content: bytes) -> None:
         """Begin it with what is there already, and was bounded before."""
@@ -388,5 +400,5 @@ class BodyStream(OutputStream):
     def room(self) -> int | None:
         return self._body.room()
 
-    def write(self, guest: ComponentGuest, content: bytes) -> None:
-        self._body.write(guest, content)
+    def write(self, guest: ComponentGuest, content: bytes) -> StreamError | None:
+        return self._body.write(guest, content)

@@ -92,7 +92,9 @@ def parse_authority(scheme: str, authority: str) -> Target:
     """
     scheme = scheme.lower()
     if scheme not in PORTS:
-        raise _invalid("the scheme", scheme, "is neither http nor https")
+        raise Failure(
+            "HTTP-protocol-error", f"the scheme {scheme[:20]!r} is neither http nor https"
+        )
     if "@" in authority:
         # Without its text: it may hold a password.
         raise Failure(

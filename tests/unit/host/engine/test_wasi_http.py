@@ -166,7 +166,6 @@ async def test_a_handler_without_a_proper_response_is_an_error(
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/too-much", "writes 14 bytes of body, and its content-length is 5"),
         ("/wait-for-nothing", "polls nothing, which would wait for ever"),
         ("/exit", "exited with status"),
         ("/panic", "unreachable"),
@@ -205,6 +204,14 @@ async def test_an_instance_that_answered_and_trapped_serves_no_other_call(engine
     kept = engine.instances(ReusePolicy())
     await run(execution(handler, payload, operation=http.OPERATION, instances=kept))
     assert len(kept) == 0
+
+
+async def test_what_is_more_than_the_content_length_is_not_written(handler: Code) -> None:
+    host = Host()
+    # It does not expect that.
+    with pytest.raises(errors.ActorTrapped, match="unreachable"):
+        await ask(handler, "/too-much", host=host)
+    assert ("warning", "it writes 14 bytes of body, and its content-length is 5") in host.lines
 
 
 async def test_a_response_over_the_limit_ends_the_call(handler: Code) -> None:

@@ -106,6 +106,12 @@ def test_what_could_be_read_in_two_ways_is_refused(url: str) -> None:
     assert caught.value.case == "HTTP-request-URI-invalid"
 
 
+def test_a_scheme_that_is_not_spoken_is_an_error_of_the_protocol() -> None:
+    with pytest.raises(Failure) as caught:
+        targets.parse_authority("WS", "example.com")
+    assert caught.value.case == "HTTP-protocol-error"
+
+
 def test_a_password_in_a_url_is_not_repeated() -> None:
     with pytest.raises(Failure) as caught:
         targets.parse_url("http://user:secret@example.com/")
