@@ -337,8 +337,7 @@ def _rewriting() -> bytes:
 REWRITES = _rewriting()
 """Sends on whatever it is asked to send, to ``behind.example``."""
 
-PASSES_ON = assemble("""
-  (component
+_PASSES_ON = """
     (import "wasi:http/types@0.2.3" (instance $types
       (export "incoming-request" (type $request (sub resource)))
       (export "incoming-body" (type $body (sub resource)))
@@ -381,9 +380,148 @@ PASSES_ON = assemble("""
     (func $pass-on (param "request" (own $request)) (param "response-out" (own $out))
       (canon lift (core func $main "handle")))
     (instance $handler (export "handle" (func $pass-on)))
-    (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))
-""")
+    (export "wasi:http/incoming-handler@0.2.3" (instance $handler))
+"""
+
+PASSES_ON = assemble(f"(component {_PASSES_ON})")
 """Passes requests on; those to ``/!`` after it has taken their bodies, those to ``/?`` never."""
+
+
+def _composed() -> bytes:
+    types = _Types()
+    code = types.name(ERROR_CODE)
+    aliases = "\n".join(f'(alias export $types "{each}" (type ${each}))' for each in types.named)
+    exported = f"""
+      {types.text}
+      (export "fields" (type $fields (sub resource)))
+      (export "incoming-request" (type $request (sub resource)))
+      (export "incoming-body" (type $body (sub resource)))
+      (export "outgoing-response" (type $response (sub resource)))
+      (export "response-outparam" (type $out (sub resource)))
+      (export "[method]incoming-request.path-with-query" (func
+        (param "self" (borrow $request)) (result (option string))))
+      (export "[method]incoming-request.consume" (func
+        (param "self" (borrow $request)) (result (result (own $body)))))
+      (export "[constructor]fields" (func (result (own $fields))))
+      (export "[constructor]outgoing-response" (func
+        (param "headers" (own $fields)) (result (own $response))))
+      (export "[static]response-outparam.set" (func
+        (param "param" (own $out))
+        (param "response" (result (own $response) (error {code})))))"""
+    return assemble(f"""
+      (component
+        (import "wasi:http/types@0.2.3" (instance $types {exported}))
+        (component $gate {_PASSES_ON})
+        (component $site
+          (import "wasi:http/types@0.2.3" (instance $types {exported}))
+          {aliases}
+          (alias export $types "incoming-request" (type $request))
+          (alias export $types "response-outparam" (type $out))
+          (core module $memory {ALLOCATOR})
+          (core instance $memory (instantiate $memory))
+          (core func $fields (canon lower (func $types "[constructor]fields")))
+          (core func $response (canon lower (func $types "[constructor]outgoing-response")))
+          (core func $set (canon lower (func $types "[static]response-outparam.set")
+            (memory (core memory $memory "memory"))))
+          (core module $main
+            (import "" "fields" (func $fields (result i32)))
+            (import "" "response" (func $response (param i32) (result i32)))
+            (import "" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+            (func (export "handle") (param i32 i32)
+              (call $set (local.get 1) (i32.const 0) (call $response (call $fields))
+                (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i32.const 0))))
+          (core instance $main (instantiate $main (with "" (instance
+            (export "fields" (func $fields)) (export "response" (func $response))
+            (export "set" (func $set))))))
+          (func $answer (param "request" (own $request)) (param "response-out" (own $out))
+            (canon lift (core func $main "handle")))
+          (instance $handler (export "handle" (func $answer)))
+          (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))
+        (instance $site (instantiate $site
+          (with "wasi:http/types@0.2.3" (instance $types))))
+        (alias export $site "wasi:http/incoming-handler@0.2.3" (instance $next))
+        (alias export $types "incoming-request" (type $request))
+        (alias export $types "response-outparam" (type $out))
+        (component $shape
+          (import "incoming-request" (type $request (sub resource)))
+          (import "response-outparam" (type $out (sub resource)))
+          (import "handle" (func $handle
+            (param "request" (own $request)) (param "response-out" (own $out))))
+          (export $r "incoming-request" (type $request))
+          (export $o "response-outparam" (type $out))
+          (export "handle" (func $handle) (func
+            (param "request" (own $r)) (param "response-out" (own $o)))))
+        (instance $whole (instantiate $shape
+          (with "incoming-request" (type $request)) (with "response-outparam" (type $out))
+          (with "handle" (func $next "handle"))))
+        (instance $gate (instantiate $gate
+          (with "wasi:http/types@0.2.3" (instance $types))
+          (with "wasi:http/incoming-handler@0.2.3" (instance $whole))))
+        (export "wasi:http/incoming-handler@0.2.3"
+          (instance $gate "wasi:http/incoming-handler@0.2.3")))
+    """)
+
+
+COMPOSED = _composed()
+"""``PASSES_ON`` in front of another component, which answers with status 200, in one."""
+
+KEEPS_INSIDE = assemble("""
+  (component
+    (component $store
+      (type $inner (resource (rep i32)))
+      (core func $new (canon resource.new $inner))
+      (core module $main
+        (import "" "new" (func $new (param i32) (result i32)))
+        (func (export "open") (param i32) (result i32)
+          (call $new (i32.mul (local.get 0) (i32.const 10))))
+        (func (export "size") (param i32) (result i32) (local.get 0)))
+      (core instance $main (instantiate $main
+        (with "" (instance (export "new" (func $new))))))
+      (func $open (param "seed" u32) (result (own $inner))
+        (canon lift (core func $main "open")))
+      (func $size (param "self" (borrow $inner)) (result u32)
+        (canon lift (core func $main "size")))
+      (component $shape
+        (import "bucket" (type $inner (sub resource)))
+        (import "open" (func $open (param "seed" u32) (result (own $inner))))
+        (import "size" (func $size (param "self" (borrow $inner)) (result u32)))
+        (export $bucket "bucket" (type $inner))
+        (export "open" (func $open) (func (param "seed" u32) (result (own $bucket))))
+        (export "[method]bucket.size" (func $size)
+          (func (param "self" (borrow $bucket)) (result u32))))
+      (instance $store (instantiate $shape (with "bucket" (type $inner))
+        (with "open" (func $open)) (with "size" (func $size))))
+      (export "wasi:keyvalue/store@0.2.0-draft2" (instance $store)))
+    (component $user
+      (import "wasi:keyvalue/store@0.2.0-draft2" (instance $store
+        (export "bucket" (type $bucket (sub resource)))
+        (export "open" (func (param "seed" u32) (result (own $bucket))))
+        (export "[method]bucket.size" (func (param "self" (borrow $bucket)) (result u32)))))
+      (alias export $store "bucket" (type $bucket))
+      (core func $open (canon lower (func $store "open")))
+      (core func $size (canon lower (func $store "[method]bucket.size")))
+      (core func $drop (canon resource.drop $bucket))
+      (core module $main
+        (import "" "open" (func $open (param i32) (result i32)))
+        (import "" "size" (func $size (param i32) (result i32)))
+        (import "" "drop" (func $drop (param i32)))
+        (func (export "measure") (param i32) (result i32) (local $bucket i32)
+          (local.set $bucket (call $open (local.get 0)))
+          (call $size (local.get $bucket))
+          (call $drop (local.get $bucket))))
+      (core instance $main (instantiate $main (with "" (instance
+        (export "open" (func $open)) (export "size" (func $size))
+        (export "drop" (func $drop))))))
+      (func (export "measure") (param "seed" u32) (result u32)
+        (canon lift (core func $main "measure"))))
+    (instance $store (instantiate $store))
+    (instance $user (instantiate $user
+      (with "wasi:keyvalue/store@0.2.0-draft2"
+        (instance $store "wasi:keyvalue/store@0.2.0-draft2"))))
+    (export "measure" (func $user "measure")))
+""")
+"""A component and the store it uses, in one: buckets pass between the two, and never leave."""
 
 GUESTS = Path(__file__).parents[1] / "guests"
 

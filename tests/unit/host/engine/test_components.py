@@ -10,7 +10,7 @@ import pytest
 from host.engine import CallLimits, Code, Component, Engine, EngineSettings
 from lattice import errors
 from lattice.wire import codec
-from tests.support.components import CALLER, exporting
+from tests.support.components import CALLER, KEEPS_INSIDE, exporting
 from tests.support.host_calls import Host, execution, run, until
 from tests.support.wat import assemble
 
@@ -95,6 +95,13 @@ async def test_components_within_a_component_pass_values_from_memory_to_memory(
     engine: Engine,
 ) -> None:
     assert await call(await engine.load(NESTED), "measure") == 7
+
+
+async def test_resources_pass_between_the_components_of_one(engine: Engine) -> None:
+    component = await engine.load(KEEPS_INSIDE)
+    host = Host()
+    assert await call(component, "measure", 7, host=host) == 70
+    assert (component.imports, host.requests) == ((), [])
 
 
 async def test_a_module_with_several_memories_is_refused_all_the_same(engine: Engine) -> None:

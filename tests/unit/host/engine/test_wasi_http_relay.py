@@ -8,7 +8,7 @@ import pytest
 from host.engine import Code, Component, Engine, EngineSettings
 from lattice import errors
 from lattice.wire import codec, http
-from tests.support.components import PASSES_ON, REWRITES, exporting
+from tests.support.components import COMPOSED, PASSES_ON, REWRITES, exporting
 from tests.support.host_calls import Host, execution, run, until
 
 
@@ -105,6 +105,12 @@ async def test_a_request_without_its_body_is_not_passed_on(middle: Code) -> None
 async def test_a_request_that_is_not_passed_on_has_no_response(middle: Code) -> None:
     with pytest.raises(errors.ActorError, match="never set its response"):
         await pass_on(middle, Host(), http.Request(method="GET", path="/?"))
+
+
+async def test_a_handler_and_what_stands_before_it_may_be_one_component(engine: Engine) -> None:
+    composed, host = await engine.load(COMPOSED), Host()
+    assert await pass_on(composed, host) == http.Response(status=200)
+    assert host.requests == []
 
 
 async def send(client: Code, host: Host) -> http.Response | http.ErrorCode:
