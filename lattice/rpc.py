@@ -118,7 +118,9 @@ class Rpc:
             _check_whole(invocation)
         self.retries.calls += 1
         # The first try is direct when it can be; a repetition gives other hosts their chance.
-        target = self._targets.get(invocation.target)
+        target = None
+        if invocation.copy_host is None:
+            target = self._targets.get(invocation.target)
         attempt = 0
         while True:
             try:
@@ -151,6 +153,17 @@ class Rpc:
         self.arrivals.start()
         await service.open(door=door)
         self._targets[target_id] = target
+        return service
+
+    async def serve_copy(self, target_id: str, target: Target) -> "Service":
+        """Answer the calls to the copy of ``target_id`` that is on this process's host.
+
+        Raises:
+            Unavailable: NATS is away.
+        """
+        service = Service(self, self._bus, self._lattice, target_id, target, copy_host=self._at)
+        self.arrivals.start()
+        await service.open(door=False)
         return service
 
     async def hear_cancellations(self, target_id: str = "*") -> None:
@@ -225,7 +238,7 @@ class Rpc:
                 ref = await self._payloads.put(f"{invocation.id}.q", invocation.payload)
         try:
             message = await self._bus.request(
-                subjects.call(self._lattice, invocation.target, invocation.source),
+                self._subject(invocation),
                 wire.encode_request(invocation, now=self.now(), ref=ref, stream_token=stream_token),
                 deadline=invocation.deadline,
                 is_nested=invocation.hops > 0,
@@ -245,6 +258,12 @@ class Rpc:
         if reply.stream_token is not None:
             reply.stream = self._borrow(invocation, invocation.target, reply.stream_token)
         return reply
+
+    def _subject(self, invocation: Invocation) -> str:
+        target, source, host = invocation.target, invocation.source, invocation.copy_host
+        if host is None:
+            return subjects.call(self._lattice, target, source)
+        return subjects.copy_call(self._lattice, target, host, source)
 
     def _borrow(self, invocation: Invocation, owner: str, token: str) -> Borrowed:
         subject = subjects.stream(self._lattice, owner, token)
@@ -547,6 +566,7 @@ class Service:
     __slots__ = (
         "_bus",
         "_calls",
+        "_copy_host",
         "_lattice",
         "_line",
         "_plain_line",
@@ -558,12 +578,22 @@ class Service:
         "_target_id",
     )
 
-    def __init__(self, rpc: Rpc, bus: Bus, lattice: str, target_id: str, target: Target) -> None:
+    def __init__(
+        self,
+        rpc: Rpc,
+        bus: Bus,
+        lattice: str,
+        target_id: str,
+        target: Target,
+        *,
+        copy_host: str | None = None,
+    ) -> None:
         self._rpc = rpc
         self._bus = bus
         self._lattice = lattice
         self._target_id = names.parse_entity(target_id)
         self._target = target
+        self._copy_host = copy_host
         self._subscriptions: list[Subscription] = []
         self._calls: TaskGroup | None = None
         """Calls that arrived over NATS, until their answers are on their way."""
@@ -575,6 +605,9 @@ class Service:
     async def open(self, *, door: bool) -> None:
         queue = subjects.queue_group(self._lattice, self._target_id)
         calls = subjects.calls(self._lattice, self._target_id)
+        if self._copy_host is not None:
+            calls = subjects.copy_calls(self._lattice, self._target_id, self._copy_host)
+            queue = ""
         doors = subjects.doors(self._lattice, self._target_id)
         try:
             self._subscriptions.append(

@@ -103,6 +103,16 @@ def calls(lattice: str, target: str) -> str:
     return f"wasmbus.rpc.{lattice}.{target}.call.*"
 
 
+def copy_call(lattice: str, target: str, host: str, source: str) -> str:
+    """A call to the one copy of a provider that is on a host; the source last, as in ``call``."""
+    return f"wasmbus.rpc.{lattice}.{target}.copy.{host}.{source}"
+
+
+def copy_calls(lattice: str, target: str, host: str) -> str:
+    """What a copy of a provider subscribes to, in no queue group."""
+    return copy_call(lattice, target, host, "*")
+
+
 def caller_of(subject: str) -> str:
     """The source that a call's subject names."""
     return subject.rpartition(".")[2]

@@ -99,6 +99,8 @@ class Invocation:
     """By which it is found, until it was borrowed."""
     takes_stream: bool = False
     """Whether the answer may have a stream as well; else it comes whole."""
+    copy_host: str | None = None
+    """The host whose copy of the target is meant; None for any."""
 
 
 def parse_key(text: str, *, what: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lattice import errors
+from lattice.names import HostId
 from providers.blobstore import payloads, settings, wasi, wasmcloud
 from providers.blobstore.blobs import Blobs
 from providers.blobstore.bounds import CEILINGS, Bounds
@@ -26,7 +27,7 @@ from providers.blobstore.stores.filesystem import FilesystemStore
 from providers.blobstore.stores.memory import MemoryStore
 from providers.blobstore.stores.nats import NatsStore
 from providers.blobstore.transfers import Transfers
-from providers.blobstore.uploads import Uploads
+from providers.blobstore.uploads import Elsewhere, Uploads, gone
 from providers.sdk import Call, Health, Link, LinkedProvider, backends, configuration
 from providers.sdk.linked import LinkKey
 from providers.sdk.sharing import Share, Shared
@@ -84,7 +85,10 @@ class Blobstore(LinkedProvider[Leading]):
             self._stores.using(leading.share) as store,
             backends.answering(store, call.deadline),
         ):
-            return await self._execute(call, leading)
+            try:
+                return await self._execute(call, leading)
+            except Elsewhere as found:
+                return await self._pass_on(call, found.host_id)
 
     async def health(self) -> Health:
         return await backends.health(share.thing for share in self._stores.shares)
@@ -95,6 +99,7 @@ class Blobstore(LinkedProvider[Leading]):
         settings.parse_namespace(config, {}, source="actor")
         if bounds.transfers_max != self._bounds.transfers_max:
             self._transfers = Transfers(bounds.transfers_max)
+        self._uploads.host_id = self.context.host_id
         self._bounds = self._memory.bounds = bounds
         self._uploads.bounds = self._downloads.bounds = bounds
 
@@ -112,6 +117,20 @@ class Blobstore(LinkedProvider[Leading]):
         # What is being written would end up where the link leads no more.
         await self._uploads.abort_of(opened.owner)
         await self._stores.release(opened.share)
+
+    async def _pass_on(self, call: Call, host_id: HostId) -> bytes:
+        """Have a step of a write done by the copy of the provider that has begun it.
+
+        Raises:
+            NotFound: it has ended, and the write with it.
+            LatticeError: as ``Context.pass_on``.
+        """
+        try:
+            return await self.context.pass_on(call, host_id)
+        except errors.NotRunning:
+            if call.operation in wasi.OPERATIONS:
+                return wasi.refusal(gone(host_id))
+            raise gone(host_id) from None
 
     async def _execute(self, call: Call, leading: Leading) -> bytes:
         blobs = Blobs(

@@ -1,5 +1,8 @@
 """Objects that are being written in parts, between one call and the next: few, and not for ever.
 
+An object is written by the copy of the provider at which it was begun. Its name for the steps that
+follow names that copy's host as well, so that any other copy can pass them on.
+
 Nobody sees such an object before it is committed. One whose next part does not come in time, whose
 link is gone or whose step failed is given up, and leaves nothing behind.
 """
@@ -12,14 +15,23 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from lattice import errors
+from lattice import errors, names
 from lattice.aio.tasks import TaskGroup
+from lattice.names import HostId
 from providers.blobstore import bounds as sizes
 from providers.blobstore.bounds import Bounds
 from providers.blobstore.stores import ObjectId, ObjectInfo, Store, Writer
 from providers.blobstore.stores.writing import abandon
 
 log = structlog.get_logger()
+
+
+class Elsewhere(Exception):
+    """Another copy of the provider has it: a word to whoever passes calls on, and no failure."""
+
+    def __init__(self, host_id: HostId) -> None:
+        super().__init__(host_id)
+        self.host_id = host_id
 
 
 @dataclass(slots=True)
@@ -38,6 +50,8 @@ class Uploads:
     def __init__(self, bounds: Bounds, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self.bounds = bounds
         """May be replaced at any time."""
+        self.host_id = ""
+        """That of this copy, once it is known."""
         self._now_s = now_s
         self._uploads: dict[str, _Upload] = {}
         self._beginning = 0
@@ -64,7 +78,7 @@ class Uploads:
             writer = await store.writer(object_id)
         finally:
             self._beginning -= 1
-        upload_id = secrets.token_hex(16)
+        upload_id = f"{secrets.token_hex(16)}@{self.host_id}"
         self._uploads[upload_id] = _Upload(owner, object_id, writer, self._expiry())
         if self._expiring is None or self._expiring.done():
             self._expiring = self._tasks.spawn(self._expire_in_time(), name="expire uploads")
@@ -74,6 +88,7 @@ class Uploads:
         """Add to the end of an object, which is at ``offset``; gives where it ends then.
 
         Raises:
+            Elsewhere: another copy has it; as for the other steps.
             NotFound: it is not being written, or not any more.
             Conflict: it ends elsewhere; the text says where, and it is as it was.
             PayloadTooLarge: the object would be too large, or the part is; it is as it was.
@@ -179,7 +194,10 @@ class Uploads:
         upload = self._uploads.get(upload_id)
         # Whoever guesses another's name for it learns no more than with a wrong one.
         if upload is None or upload.owner != owner:
-            raise _unknown(upload_id)
+            host_id = _host_of(upload_id)
+            if host_id in (None, self.host_id):
+                raise _unknown(upload_id)
+            raise Elsewhere(host_id)
         return upload
 
     def _give_up(self, upload_id: str) -> None:
@@ -187,8 +205,24 @@ class Uploads:
             self.discard(upload.writer, upload.object_id)
 
 
+def _host_of(upload_id: str) -> HostId | None:
+    """The host whose copy has a write, by the write's name; None for what is no such name."""
+    try:
+        return names.parse_host(upload_id.rpartition("@")[2])
+    except errors.InvalidRequest:
+        return None
+
+
 def _unknown(upload_id: str) -> errors.NotFound:
     return errors.NotFound(
-        f"nothing is being written as {upload_id[:40]!r}: it was committed or given up, it waited"
-        " too long for its next part, or another copy of the provider has it"
+        f"nothing is being written as {upload_id[:40]!r}: it was committed or given up, or it"
+        " waited too long for its next part"
+    )
+
+
+def gone(host_id: HostId) -> errors.NotFound:
+    """What became of a write whose copy of the provider is not there any more."""
+    return errors.NotFound(
+        "what was being written is lost: the copy of the provider where it was begun, on"
+        f" {host_id}, has ended; begin it anew"
     )

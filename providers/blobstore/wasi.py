@@ -38,8 +38,13 @@ async def execute(blobs: Blobs, operation: str, payload: bytes) -> bytes:
     request = Request(operation, dict(zip(parameters, arguments, strict=False)))
     try:
         return codec.pack({"ok": await handler(blobs, request)})
-    except REFUSALS as refusal:
-        return codec.pack({"err": f"{refusal.code}: {refusal.text}"})
+    except REFUSALS as error:
+        return refusal(error)
+
+
+def refusal(error: errors.LatticeError) -> bytes:
+    """The result that tells of one of ``REFUSALS``."""
+    return codec.pack({"err": f"{error.code}: {error.text}"})
 
 
 async def _create_container(blobs: Blobs, request: Request) -> str:

@@ -99,6 +99,18 @@ class Context(Protocol):
         """
         ...
 
+    async def pass_on(self, call: Call, host_id: str) -> bytes:
+        """Have the copy of this provider that is on another host execute a call, for its caller.
+
+        For what only one copy can go on with, as it has begun it. The call goes whole, without
+        streams, and over the link that it came over, which the other copy has to have as well.
+
+        Raises:
+            NotRunning: there is no copy.
+            LatticeError: as ``call``.
+        """
+        ...
+
 
 class Provider:
     """A capability. Subclass it, and override what you need.

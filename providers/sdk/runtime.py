@@ -8,6 +8,7 @@ that queue, bounded, and wait briefly for a link that their host learned of befo
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -17,7 +18,7 @@ from lattice.aio import retry
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus, Message, Subscription
 from lattice.rpc import Rpc, Service
-from lattice.wire import control
+from lattice.wire import codec, control
 from lattice.wire.invocation import Invocation, Reply
 from lattice.wire.provider import SHUTDOWN_REPLY, Health, HostData, ResolvedLink, Shutdown
 from lattice.wire.streams import Source, Trailers
@@ -59,6 +60,8 @@ class ProviderRuntime:
         self._tasks = TaskGroup(f"provider {data.provider_key}")
         self._subscriptions: list[Subscription] = []
         self._service: Service | None = None
+        self._passed_on: Service | None = None
+        """Calls that other copies pass on."""
         self._offering: asyncio.Task[None] | None = None
         self._log = log.bind(provider=data.provider_key)
         self.shutdown_requested = asyncio.Event()
@@ -138,6 +141,21 @@ class ProviderRuntime:
             )
         )
 
+    async def pass_on(self, call: Call, host_id: str) -> bytes:
+        """Have another copy execute a call; see ``providers.sdk.Context``."""
+        reply = await self._rpc.call(
+            Invocation(
+                source=self.provider_id,
+                target=self.provider_id,
+                interface=call.interface,
+                operation=call.operation,
+                payload=codec.pack([call.source, call.link.name, call.payload]),
+                deadline=call.deadline,
+                copy_host=host_id,
+            )
+        )
+        return reply.payload
+
     async def start(self) -> None:
         """Start the provider, give it its links, and only then take calls.
 
@@ -150,6 +168,7 @@ class ProviderRuntime:
                 await self.put_link(link)
             await self._subscribe()
             self._service = await self._rpc.serve(self.provider_id, self)
+            self._passed_on = await self._rpc.serve_copy(self.provider_id, PassedOn(self))
         except BaseException as error:
             await self.aclose(drain_s=0)
             if isinstance(error, errors.LatticeError) or not isinstance(error, Exception):
@@ -220,15 +239,16 @@ class ProviderRuntime:
 
     async def aclose(self, *, drain_s: float = limits.PROVIDER_STOP_TIMEOUT_S) -> None:
         """Take no more calls, let running ones end within ``drain_s``, stop the provider."""
-        service, self._service = self._service, None
-        if service is not None:
+        services = [each for each in (self._service, self._passed_on) if each is not None]
+        self._service = self._passed_on = None
+        for service in services:
             await service.aclose()
         try:
             async with asyncio.timeout(drain_s):
-                await asyncio.gather(self._drain_provider(), self._finish_calls(service))
+                await asyncio.gather(self._drain_provider(), self._finish_calls(services))
         except TimeoutError:
             self._log.warning("stopping with calls still running", calls=self._calls)
-        if service is not None:
+        for service in services:
             await service.abandon()
         for flow in list(self._flows):
             flow.close()
@@ -241,8 +261,8 @@ class ProviderRuntime:
     async def _drain_provider(self) -> None:
         await self._attempt(self._provider.drain(), "provider failed to drain")
 
-    async def _finish_calls(self, service: Service | None) -> None:
-        if service is not None:
+    async def _finish_calls(self, services: list[Service]) -> None:
+        for service in services:
             await service.answered()
         await self._idle.wait()
 
@@ -397,6 +417,31 @@ class ProviderRuntime:
     async def _reply(self, message: Message, payload: bytes) -> None:
         if message.reply:
             await self._bus.publish(message.reply, payload)
+
+
+class PassedOn:
+    """What other copies of a provider pass on to this one, in the name of their callers."""
+
+    def __init__(self, runtime: ProviderRuntime) -> None:
+        self._runtime = runtime
+
+    def accept(self, invocation: Invocation) -> Awaitable[Reply]:
+        """Execute a call as if its caller had reached this copy.
+
+        Raises:
+            Denied: it does not come from a copy of the provider.
+            InvalidRequest: it is not what a copy passes on.
+            Overloaded: as many calls as allowed are running.
+        """
+        provider_id = self._runtime.provider_id
+        if invocation.source != provider_id:
+            raise errors.Denied(f"only copies of {provider_id} pass calls on to each other")
+        match codec.unpack(invocation.payload):
+            case [str(source), str(link_name), bytes(payload)]:
+                return self._runtime.accept(
+                    replace(invocation, source=source, link_name=link_name, payload=payload)
+                )
+        raise errors.InvalidRequest("a call that is passed on wants [source, link name, payload]")
 
 
 class Flow:

@@ -49,3 +49,18 @@ async def test_an_instance_that_is_kept_writes_in_call_after_call(cluster: Clust
     for size in (10, 20, 30):
         assert await exercise(cluster, f"write {size}") == {"ok": ""}
         assert await exercise(cluster, "read") == {"ok": f"{size} {size}"}
+
+
+async def test_a_component_writes_in_parts_where_its_provider_has_several_copies(
+    cluster: Cluster,
+) -> None:
+    alpha, beta, gamma = await cluster.start_hosts(3)
+    for host in (beta, gamma):
+        await cluster.start_provider("blobs", "lattice+builtin://blobstore", on=host)
+    await cluster.start_actor("user", wasm=components.guest("capabilities"), on=alpha)
+    await cluster.link("user", "blobs", "wasi:blobstore", interfaces=["blobstore"])
+
+    for number in range(5):
+        size = LARGE + number
+        assert await exercise(cluster, f"write {size}") == {"ok": ""}
+        assert await exercise(cluster, "read") == {"ok": f"{size} {size}"}

@@ -152,3 +152,114 @@ def provider_process() -> psutil.Process:
     children = without_reaper(psutil.Process().children(recursive=True))
     (found,) = [child for child in children if arguments(child)[-1:] == ["blobstore"]]
     return found
+
+
+@pytest.mark.parametrize("reference", KINDS, ids=WAYS)
+async def test_parts_of_an_object_reach_the_copy_that_writes_it_whichever_they_are_sent_to(
+    cluster: Cluster, reference: str
+) -> None:
+    for host in await cluster.start_hosts(2):
+        await cluster.start_provider("blobs", reference, on=host)
+    await cluster.link("album", "blobs", "wasi:blobstore")
+    await wasi(cluster, "blobstore.create-container", "cats")
+    written = {}
+
+    # Large enough to go by the object store, and often enough that both copies get some.
+    for number in range(6):
+        parts = [bytes([number, part]) * 400_000 for part in range(3)]
+        write, end = await wasi(cluster, "container.begin-write", "cats", str(number)), 0
+        for part in parts:
+            end = await wasi(cluster, "container.append-data", write, end, part)
+        await wasi(cluster, "container.commit-write", write)
+        written[str(number)] = b"".join(parts)
+
+    for name, data in written.items():
+        assert await wasi(cluster, "container.get-data", "cats", name, 0, len(data)) == data
+
+
+@pytest.mark.parametrize("reference", KINDS, ids=WAYS)
+async def test_chunks_of_an_object_reach_the_copy_that_writes_it(
+    cluster: Cluster, reference: str
+) -> None:
+    for host in await cluster.start_hosts(2):
+        await cluster.start_provider("blobs", reference, on=host)
+    await cluster.link("album", "blobs", "wasmcloud:blobstore")
+    await wasmcloud(cluster, "CreateContainer", "cats")
+
+    def chunk(offset: int, *, is_last: bool = False) -> dict[str, Any]:
+        return {
+            "containerId": "cats",
+            "objectId": "tom",
+            "bytes": b"x" * 10,
+            "offset": offset,
+            "isLast": is_last,
+        }
+
+    stream_id = (await wasmcloud(cluster, "PutObject", {"chunk": chunk(0)}))["streamId"]
+    for number in range(1, 20):
+        await wasmcloud(
+            cluster,
+            "PutChunk",
+            {"chunk": chunk(number * 10, is_last=number == 19), "streamId": stream_id},
+        )
+
+    info = await wasmcloud(cluster, "GetObjectInfo", {"containerId": "cats", "objectId": "tom"})
+    assert info["size"] == 200
+
+
+async def test_a_write_whose_copy_has_ended_says_that_it_is_lost(cluster: Cluster) -> None:
+    hosts = await cluster.start_hosts(2)
+    for host in hosts:
+        await cluster.start_provider("blobs", "lattice+builtin://blobstore", on=host)
+    await cluster.link("album", "blobs", "wasi:blobstore")
+    await wasi(cluster, "blobstore.create-container", "cats")
+    write = await wasi(cluster, "container.begin-write", "cats", "tom")
+    begun_on = write.rpartition("@")[2]
+    assert begun_on in {host.id for host in hosts}
+    await cluster.control.stop_provider("blobs", begun_on)
+    await cluster.event("provider_stopped")
+
+    for operation, wanted in (
+        ("container.append-data", [write, 0, b"x"]),
+        ("container.commit-write", [write]),
+        ("container.abort-write", [write]),
+    ):
+        answer = await cluster.call(
+            "blobs",
+            operation,
+            codec.pack(wanted),
+            source="album",
+            interface="wasi:blobstore/container",
+        )
+        assert codec.unpack(answer)["err"].startswith("not_found: what was being written is lost")
+
+
+@pytest.mark.parametrize("host_id", ["nobody", ">", "*", "N" + "A" * 55, ""])
+async def test_a_name_that_no_write_has_is_not_found(
+    cluster: Cluster, host: LocalHost, host_id: str
+) -> None:
+    await cluster.start_provider("blobs", "lattice+builtin://blobstore", on=host)
+    await cluster.link("album", "blobs", "wasi:blobstore")
+    answer = await cluster.call(
+        "blobs",
+        "container.append-data",
+        codec.pack([f"abc@{host_id}", 0, b"x"]),
+        source="album",
+        interface="wasi:blobstore/container",
+    )
+    assert codec.unpack(answer)["err"].startswith("not_found: ")
+
+
+async def test_only_copies_of_a_provider_pass_calls_on(cluster: Cluster, host: LocalHost) -> None:
+    await cluster.start_provider("blobs", "lattice+builtin://blobstore", on=host)
+    await cluster.link("album", "blobs", "wasi:blobstore")
+
+    with pytest.raises(errors.Denied, match="only copies of blobs"):
+        await cluster.call(
+            "blobs",
+            "blobstore.container-exists",
+            codec.pack(["album", "default", codec.pack(["cats"])]),
+            source="mallory",
+            interface="wasi:blobstore/blobstore",
+            copy_host=host.id,
+        )

@@ -9,6 +9,7 @@ import pytest
 from lattice.wire import codec
 from tests.support.cluster import TESTER, Cluster
 from tests.support.components import guest
+from tests.support.eventually import PATIENCE_S
 
 CONTRACT = "wasi:keyvalue"
 
@@ -22,9 +23,10 @@ async def execute(cluster: Cluster, operation: str, *arguments: Any) -> Any:
 
 async def becomes(cluster: Cluster, key: str, value: bytes | None) -> None:
     """Wait until a key, which the component writes when it is told, holds something."""
-    async with asyncio.timeout(30):
-        while await execute(cluster, "store.get", key) != value:
-            await asyncio.sleep(0.02)
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    while await execute(cluster, "store.get", key) != value:
+        assert asyncio.get_running_loop().time() < deadline, f"{key} did not become {value!r}"
+        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("place", ["lattice+builtin://keyvalue", "lattice+process://keyvalue"])
@@ -46,7 +48,7 @@ async def test_a_component_is_told_of_keys_by_its_provider(
     await cluster.link("kv", "user", CONTRACT, interfaces=["watcher"], source_config=["orders"])
 
     # A link is known to its provider a little later than to the hosts.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while await execute(cluster, "store.get", "seen order first") is None:
             await execute(cluster, "store.set", "order first", b"1")
             await asyncio.sleep(0.05)

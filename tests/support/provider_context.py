@@ -10,6 +10,7 @@ from lattice.bus import Bus
 from lattice.wire import codec
 from lattice.wire.invocation import Reply, Usage
 from lattice.wire.streams import Source
+from providers.sdk import Call
 
 HOST_ID = "N" + "A" * 55
 
@@ -62,6 +63,9 @@ class FakeContext:
 
     async def call(self, *arguments: Any, **options: Any) -> bytes:
         return (await self.call_for_reply(*arguments, **options)).payload
+
+    async def pass_on(self, call: Call, host_id: str) -> bytes:
+        raise errors.NotRunning(f"there is no copy on {host_id}, for {call.operation}")
 
     async def call_for_reply(
         self,

@@ -58,8 +58,8 @@ INSPECTED_AT_ONCE = 4
 log = structlog.get_logger()
 
 NOTIFICATIONS = "Kg$"
-"""What ``notify-keyspace-events`` must have: by key; of what is done to any type; of strings. In this
-order a shell leaves it alone."""
+"""What ``notify-keyspace-events`` must have: by key; of what is done to any type; of strings. A
+shell leaves it alone in this order."""
 
 DELETED = frozenset({b"del", b"rename_from", b"move_from"})
 """Notifications after which a key is gone."""
