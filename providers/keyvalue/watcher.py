@@ -64,6 +64,9 @@ class Watcher:
         self._in_flight: dict[str, Change] = {}
         self._seen: int | None = None
         """Place of the last change that was taken over."""
+        self._duty_key = ""
+        self._told_to: int | None = None
+        """The place up to which all was told when our last turn ended, of this duty."""
         self._turn: Turn | None = None
         self._freed = asyncio.Event()
         self._calls = TaskGroup(f"changes for {link.target}")
@@ -145,9 +148,11 @@ class Watcher:
             return
         context = self._context
         duty = Duty(context.bus, context.lattice, holder=context.host_id)
-        await duty.run(self._duty_key(scope), self._watch, waiting=self._settle)
+        if (key := self._key_of(scope)) != self._duty_key:
+            self._duty_key, self._told_to = key, None
+        await duty.run(key, self._watch, waiting=self._settle)
 
-    def _duty_key(self, scope: str) -> str:
+    def _key_of(self, scope: str) -> str:
         """What all copies call the work of this link on these changes."""
         parts = (*self._link.key, repr(self._settings.wanted), scope)
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -155,7 +160,9 @@ class Watcher:
 
     async def _watch(self, turn: Turn) -> None:
         """Tell of changes until the watch breaks off, or the end."""
-        watch = await self._store.watch(self._settings.wanted, turn.place)
+        places = [place for place in (turn.place, self._told_to) if place is not None]
+        after = max(places, default=None)
+        watch = await self._store.watch(self._settings.wanted, after)
         self._turn, self._seen = turn, watch.place
         turn.progress = self._progress
         turn.begun.set()
@@ -163,18 +170,27 @@ class Watcher:
             self._settle()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None) as self._reading:
-                    await self._read(watch, is_first=turn.place is None)
+                    await self._read(watch, is_first=after is None)
             # Only the end interrupts it: what runs may finish.
             await self._calls.join()
+        except errors.LatticeError:
+            # That the backend is away is no reason to cut off what the actor does.
+            self._turn = None
+            await self._calls.join()
+            raise
         finally:
             self._turn = self._reading = None
-            # What waits, or is cut off here, is told by whoever has the turn next, where the
-            # backend still knows of it.
-            place = self._progress()
-            turn.progress = lambda: place
-            self._waiting.clear()
+            self._leave_the_rest(turn)
             await watch.aclose()
             await self._calls.aclose()
+
+    def _leave_the_rest(self, turn: Turn) -> None:
+        """Leave what waits, or is being cut off, to whoever has the turn next, if that can be."""
+        self._told_to = place = self._progress()
+        turn.progress = lambda: place
+        if place is None and self._waiting:
+            self._note_untold(len(self._waiting), "the watch ended before")
+        self._waiting.clear()
 
     def _settle(self) -> None:
         self.problem = None
@@ -245,7 +261,7 @@ class Watcher:
                 self._start_calls()
 
     async def _tell(self, change: Change) -> bool:
-        """Tell of a change; false when it is left to be told by somebody else."""
+        """Tell of a change; false when it is left to be told later, or by somebody else."""
         give_up = time.monotonic() + TELL_S
         for pause_s in retry.backoff(TELL_AGAIN_S, max_s=TELL_AGAIN_S_MAX):
             try:
@@ -257,7 +273,7 @@ class Watcher:
             else:
                 return True
             await asyncio.sleep(pause_s)
-            if self._is_ending:
+            if self._is_ending or self._turn is None:
                 return False
             if change.key in self._waiting:
                 return True

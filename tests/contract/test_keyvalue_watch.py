@@ -474,6 +474,36 @@ async def test_a_watch_begins_anew_when_redis_is_back(
     await told(scene, ("a", b"1"), ("b", b"2"))
 
 
+@on("redis")
+async def test_a_call_that_runs_when_redis_goes_away_may_end(
+    scene: Scene, redis_service: RedisServer
+) -> None:
+    gate = asyncio.Event()
+    ended: list[Any] = []
+
+    async def wait(received: Received) -> bytes:
+        await gate.wait()
+        ended.append(received.content)
+        return codec.pack(None)
+
+    scene.actor.answer = wait
+    provider = await scene.watching("SET@*", in_flight_max="1")
+    await wasi(provider, "store.set", "a", b"1")
+    await eventually(lambda: scene.actor.running.get("a"))
+    await wasi(provider, "store.set", "b", b"2")
+    # Another's write has gone the whole way: so has the one before it.
+    await wasi(provider, "store.set", "c", b"3")
+
+    with capture_logs() as logs:
+        redis_service.stop()
+        await eventually_unhealthy(provider)
+        gate.set()
+        await eventually(lambda: [each for each in logs if each["event"] == "a watch broke off"])
+        redis_service.start()
+
+    assert ended == [["default", "a", b"1"]]
+
+
 @on("nats")
 async def test_a_watch_misses_nothing_while_nats_is_away(scene: Scene) -> None:
     provider = await scene.watching("SET@*")
