@@ -6,7 +6,7 @@ Payload shapes are those of ``wasmCloud/interfaces``: ``logging.smithy`` and ``n
 
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lattice import errors
@@ -52,7 +52,7 @@ class Builtins:
         return execute(self, payload)
 
     def write_log(self, payload: bytes) -> bytes:
-        entry = _map(payload)
+        entry = _structure(payload, ("level", "text"))
         level, text = entry.get("level"), entry.get("text")
         if not isinstance(level, str) or not isinstance(text, str):
             raise errors.InvalidRequest("Logging.WriteLog wants {level: str, text: str}")
@@ -79,7 +79,7 @@ def _random_32(_builtins: Builtins, _payload: bytes) -> bytes:
 
 
 def _random_in_range(_builtins: Builtins, payload: bytes) -> bytes:
-    bounds = _map(payload)
+    bounds = _structure(payload, ("min", "max"))
     low, high = bounds.get("min"), bounds.get("max")
     if type(low) is not int or type(high) is not int or not 0 <= low <= high < _U32:
         raise errors.InvalidRequest(
@@ -99,8 +99,8 @@ _OPERATIONS: dict[tuple[str, str], Callable[[Builtins, bytes], bytes]] = {
 _NAMESPACES = frozenset(namespace for namespace, _ in _OPERATIONS)
 
 
-def _map(payload: bytes) -> dict[Any, Any]:
-    value = codec.unpack_payload(payload)
+def _structure(payload: bytes, fields: Iterable[str]) -> dict[Any, Any]:
+    value = codec.named(codec.unpack_payload(payload), fields)
     if not isinstance(value, dict):
         raise errors.InvalidRequest("the payload is not a map")
     return value

@@ -1,5 +1,6 @@
 """msgpack with bounds; the only place that imports it."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +42,15 @@ def unpack_payload(data: bytes) -> Any:
     if data and data[0] == NEWER_PREFIX:
         data = data[1:]
     return unpack(data)
+
+
+def named(value: Any, fields: Iterable[str]) -> Any:
+    """A structure of a contract, by the names of its fields.
+
+    Serializers of Rust may write a list of its fields in their order, and wasmCloud took that. What
+    such a list has too much is passed over, as unknown names are. All else stays as it is.
+    """
+    return dict(zip(fields, value, strict=False)) if isinstance(value, list) else value
 
 
 def as_bytes(value: Any) -> bytes | None:

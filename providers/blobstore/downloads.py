@@ -10,6 +10,7 @@ import structlog
 
 from lattice import errors
 from lattice.aio.tasks import TaskGroup
+from lattice.wire import codec
 from providers.blobstore import payloads
 from providers.blobstore.blobs import Blobs
 from providers.blobstore.bounds import Bounds
@@ -112,5 +113,5 @@ def _is_cancelled(answer: bytes) -> bool:
     Raises:
         InvalidRequest: the answer is of no encoding that the contract has.
     """
-    decoded = payloads.unpack(answer, payloads.CHUNK_RESPONSE)
+    decoded = codec.named(payloads.unpack(answer), ("cancelDownload",))
     return isinstance(decoded, dict) and decoded.get("cancelDownload") is True

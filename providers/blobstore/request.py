@@ -1,6 +1,6 @@
 """Decoded arguments of one call, whose types and ranges are checked as they are taken."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lattice import errors
@@ -53,9 +53,11 @@ class Request:
     def u32_or_none(self, field: str) -> int | None:
         return None if self._fields.get(field) is None else self._integer(field, U32_MAX)
 
-    def part(self, field: str) -> "Request":
-        """A map within, as arguments of their own."""
+    def part(self, field: str, fields: Iterable[str] | None = None) -> "Request":
+        """A structure within, as arguments of their own; a list is one if its fields are given."""
         value = self._fields.get(field)
+        if fields is not None:
+            value = codec.named(value, fields)
         if not isinstance(value, dict):
             raise self.wrong(field, "a map of named fields")
         return Request(f"{self._operation}: {field}", value)

@@ -4,13 +4,13 @@ Source: ``blobstore.smithy`` of wasmCloud/interfaces, with its field names; unkn
 ignored. Media types and encodings of content are not kept.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from lattice import errors, limits
-from lattice.wire import cbor
+from lattice.wire import cbor, codec
 from providers.blobstore import bounds as sizes
 from providers.blobstore import payloads
 from providers.blobstore.blobs import Blobs
@@ -21,6 +21,11 @@ from providers.sdk import Context, Link
 
 CHUNK_BYTES = 512 * limits.KIB
 """A chunk of an object that is too large for one; the contract wants less than a megabyte."""
+
+OBJECT = ("containerId", "objectId")
+CHUNK = ("objectId", "containerId", "bytes", "offset", "isLast")
+LISTING = ("containerId", "startWith", "continuation", "endWith", "endBefore", "maxItems")
+"""Fields of structures in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +49,12 @@ async def execute(face: Face, operation: str, payload: bytes) -> bytes:
         InvalidRequest: a field is missing, of a wrong type or out of range.
         LatticeError: what ``Blobs`` raises.
     """
-    request = payloads.unpack(payload, payloads.REQUESTS.get(operation))
-    result = await OPERATIONS[operation](face, request)
+    result = await OPERATIONS[operation](face, payloads.unpack(payload))
     return b"" if result is None else face.encoding.pack(result)
 
 
-def _map(operation: str, payload: Any) -> Request:
+def _structure(operation: str, payload: Any, fields: Iterable[str]) -> Request:
+    payload = codec.named(payload, fields)
     if not isinstance(payload, dict):
         raise errors.InvalidRequest(f"{operation}: payload must be a map of named fields")
     return Request(operation, payload)
@@ -85,19 +90,19 @@ async def _remove_containers(face: Face, payload: Any) -> Any:
 
 
 async def _object_exists(face: Face, payload: Any) -> Any:
-    request = _map("ObjectExists", payload)
+    request = _structure("ObjectExists", payload, OBJECT)
     return await face.blobs.has_object(request.text("containerId"), request.text("objectId"))
 
 
 async def _get_object_info(face: Face, payload: Any) -> Any:
-    request = _map("GetObjectInfo", payload)
+    request = _structure("GetObjectInfo", payload, OBJECT)
     container = request.text("containerId")
     found = await face.blobs.info(container, request.text("objectId"))
     return _metadata(container, found)
 
 
 async def _list_objects(face: Face, payload: Any) -> Any:
-    request = _map("ListObjects", payload)
+    request = _structure("ListObjects", payload, LISTING)
     container = request.text("containerId")
     cursor = request.text_or_none("continuation")
     start = request.text_or_none("startWith") if cursor is None else None
@@ -119,14 +124,15 @@ async def _list_objects(face: Face, payload: Any) -> Any:
 
 
 async def _remove_objects(face: Face, payload: Any) -> Any:
-    request = _map("RemoveObjects", payload)
+    request = _structure("RemoveObjects", payload, ("containerId", "objects"))
     container, names = request.text("containerId"), request.texts("objects")
     _check_count(names, face)
     return await _for_each(names, lambda name: face.blobs.delete(container, name))
 
 
 async def _put_object(face: Face, payload: Any) -> Any:
-    chunk = _map("PutObject", payload).part("chunk")
+    request = _structure("PutObject", payload, ("chunk", "contentType", "contentEncoding"))
+    chunk = request.part("chunk", CHUNK)
     container, name = chunk.text("containerId"), chunk.text("objectId")
     data, offset = chunk.data("bytes"), chunk.u64("offset")
     if offset:
@@ -146,12 +152,12 @@ async def _put_object(face: Face, payload: Any) -> Any:
 
 
 async def _put_chunk(face: Face, payload: Any) -> None:
-    request = _map("PutChunk", payload)
+    request = _structure("PutChunk", payload, ("chunk", "streamId", "cancelAndRemove"))
     upload_id = request.text("streamId")
     if request.flag("cancelAndRemove"):
         await face.blobs.abort(upload_id)
         return
-    chunk = request.part("chunk")
+    chunk = request.part("chunk", CHUNK)
     named = face.blobs.object(chunk.text("containerId"), chunk.text("objectId"))
     if named != face.blobs.uploads.object_of(face.blobs.owner, upload_id):
         raise errors.InvalidRequest(f"streamId is that of another object than {named.name!r}")
@@ -161,7 +167,9 @@ async def _put_chunk(face: Face, payload: Any) -> None:
 
 
 async def _get_object(face: Face, payload: Any) -> Any:
-    request = _map("GetObject", payload)
+    request = _structure(
+        "GetObject", payload, ("objectId", "containerId", "rangeStart", "rangeEnd")
+    )
     container, name = request.text("containerId"), request.text("objectId")
     start = request.u64_or_none("rangeStart") or 0
     last = request.u64_or_none("rangeEnd")

@@ -26,7 +26,7 @@ def decode_request(payload: bytes) -> Request:
         InvalidRequest: it is not one.
         Failure: its URL can't be used.
     """
-    message = codec.unpack_payload(payload)
+    message = codec.named(codec.unpack_payload(payload), ("method", "url", "headers", "body"))
     if not isinstance(message, dict):
         raise errors.InvalidRequest(f"{OPERATION} wants a map of named fields")
     url = message.get("url")

@@ -90,7 +90,7 @@ def decode_response(payload: bytes) -> Response:
         ActorError: it is not one, or would break HTTP's framing; says how.
     """
     try:
-        message = codec.unpack_payload(payload)
+        message = codec.named(codec.unpack_payload(payload), ("statusCode", "header", "body"))
     except errors.NotExecuted as error:
         raise malformed(error.text) from error
     if not isinstance(message, dict):

@@ -32,7 +32,10 @@ async def execute(store: Store, bounds: Bounds, operation: str, payload: bytes) 
     handler = OPERATIONS.get(operation)
     if handler is None:
         raise errors.InvalidRequest(f"wasmcloud:keyvalue has no operation {operation[:100]!r}")
-    return await handler(store, Request(operation, codec.unpack_payload(payload), bounds))
+    request = codec.unpack_payload(payload)
+    if (fields := STRUCTURES.get(operation)) is not None:
+        request = codec.named(request, fields)
+    return await handler(store, Request(operation, request, bounds))
 
 
 class Request:
@@ -198,3 +201,14 @@ OPERATIONS: Mapping[str, Callable[[Store, Request], Awaitable[bytes]]] = {
     "KeyValue.SetIntersection": _set_intersection,
 }
 """Every operation, by its name on the wire."""
+
+STRUCTURES: Mapping[str, tuple[str, ...]] = {
+    "KeyValue.Increment": ("key", "value"),
+    "KeyValue.Set": ("key", "value", "expires"),
+    "KeyValue.ListAdd": ("listName", "value"),
+    "KeyValue.ListDel": ("listName", "value"),
+    "KeyValue.ListRange": ("listName", "start", "stop"),
+    "KeyValue.SetAdd": ("setName", "value"),
+    "KeyValue.SetDel": ("setName", "value"),
+}
+"""Fields of the requests that are structures, in their order."""

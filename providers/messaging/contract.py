@@ -69,10 +69,10 @@ def decode(operation: str, payload: bytes) -> Publish | Request:
     """
     match operation:
         case "Messaging.Publish":
-            content = codec.unpack_payload(payload)
+            content = codec.named(codec.unpack_payload(payload), ("subject", "replyTo", "body"))
             return Publish(message=_message(operation, content, "replyTo"), is_wit=False)
         case "Messaging.Request":
-            content = codec.unpack_payload(payload)
+            content = codec.named(codec.unpack_payload(payload), ("subject", "body", "timeoutMs"))
             timeout_ms = content.get("timeoutMs") if isinstance(content, dict) else None
             return Request(
                 message=_message(operation, content, None),

@@ -99,6 +99,14 @@ def test_bytes_and_text_stay_apart() -> None:
     assert codec.pack("a") == b"\xa1a"
 
 
+def test_a_structure_may_be_a_list_of_its_fields() -> None:
+    for written in ({"min": 1, "max": 2}, [1, 2], [1, 2, "of a later version"]):
+        assert codec.named(written, ("min", "max")) == {"min": 1, "max": 2}
+    assert codec.named([1], ("min", "max")) == {"min": 1}
+    for other in (None, 7, "12", b"12"):
+        assert codec.named(other, ("min", "max")) == other
+
+
 def test_bytes_are_taken_in_every_way_that_guests_write_them() -> None:
     for value in (b"hi", "hi", [104, 105]):
         assert codec.as_bytes(value) == b"hi"

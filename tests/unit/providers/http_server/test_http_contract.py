@@ -56,6 +56,12 @@ def test_missing_fields_have_defaults(message: dict[str, None]) -> None:
     assert decode(**message) == Response(200, [], b"")
 
 
+def test_a_response_may_be_a_list_of_its_fields() -> None:
+    # So it comes from the Rust SDK of 0.78 to 0.82.
+    payload = codec.pack([404, {"x-a": ["1"]}, b"none"])
+    assert contract.decode_response(payload) == Response(404, [(b"x-a", b"1")], b"none")
+
+
 def test_a_payload_with_the_newer_prefix_is_read() -> None:
     payload = b"\xc1" + codec.pack({"statusCode": 204})
     assert contract.decode_response(payload).status == 204

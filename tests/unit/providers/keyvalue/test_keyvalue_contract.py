@@ -67,6 +67,22 @@ async def test_the_prefix_of_newer_sdks_is_understood(store: MemoryStore) -> Non
     assert await contract.execute(store, BOUNDS, "KeyValue.Contains", b"\xc1\xa1n") == b"\xc2"
 
 
+async def test_a_structure_may_be_a_list_of_its_fields(store: MemoryStore) -> None:
+    script: list[tuple[str, Any, Any]] = [
+        ("Increment", ["n", 7], 7),
+        ("Set", ["k", "v", 0], None),
+        ("ListAdd", ["l", "a"], 1),
+        ("ListAdd", ["l", "b"], 2),
+        ("ListRange", ["l", 0, -1], ["a", "b"]),
+        ("ListDel", ["l", "a"], True),
+        ("SetAdd", ["s", "a"], 1),
+        ("SetDel", ["s", "a"], 1),
+    ]
+    for operation, payload, expected in script:
+        assert await answer(store, operation, payload) == expected
+    assert {f"KeyValue.{operation}" for operation, _, _ in script} == contract.STRUCTURES.keys()
+
+
 async def test_unknown_fields_are_ignored(store: MemoryStore) -> None:
     assert await answer(store, "Increment", {"key": "n", "value": 1, "new": True}) == 1
 
@@ -80,7 +96,8 @@ async def test_unknown_fields_are_ignored(store: MemoryStore) -> None:
         ("Get", {"key": "k"}, "payload"),
         ("Get", "", "payload"),
         ("Increment", "k", "payload"),
-        ("Increment", ["k", 1], "payload"),
+        ("Increment", ["k", "1"], "value"),
+        ("Increment", ["k"], "value"),
         ("Increment", {"value": 1}, "key"),
         ("Increment", {"key": "", "value": 1}, "key"),
         ("Increment", {"key": 1, "value": 1}, "key"),

@@ -20,6 +20,7 @@ MESSAGE = Message(subject="a.b", body=b"\x01", reply_to="c")
     [
         ("Messaging.Publish", {"subject": "a.b", "replyTo": "c", "body": b"\x01"}, False),
         ("Messaging.Publish", {"subject": "a.b", "replyTo": "c", "body": [1]}, False),
+        ("Messaging.Publish", ["a.b", "c", b"\x01"], False),
         ("consumer.publish", [{"subject": "a.b", "body": b"\x01", "reply-to": "c"}], True),
     ],
 )
@@ -33,6 +34,7 @@ def test_a_publish_is_read_in_both_faces(operation: str, payload: Any, is_wit: b
     ("operation", "payload", "is_wit"),
     [
         ("Messaging.Request", {"subject": "a", "body": b"x", "timeoutMs": 1500}, False),
+        ("Messaging.Request", ["a", b"x", 1500], False),
         ("consumer.request", ["a", b"x", 1500], True),
     ],
 )
