@@ -117,7 +117,7 @@ class GuestCalls:
 
         Raises:
             NoLink: no link leads there.
-                InvalidRequest: the namespace is neither an interface nor an actor's alias or id.
+            InvalidRequest: the namespace is neither an interface nor an actor's alias or id.
         """
         outward = self._outward
         if outward.builtins.serves(namespace):

@@ -13,7 +13,7 @@ import cbor2
 from lattice import errors, limits
 
 PREFIX = b"\x7f"
-"""Neither CBOR nor a payload of msgpack begins with it."""
+"""No payload of msgpack begins with it, nor a value of this CBOR."""
 
 DEPTH_MAX = 16
 """Lists and maps within one another; the contracts have three."""

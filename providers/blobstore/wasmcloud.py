@@ -68,40 +68,40 @@ async def _create_container(face: Face, payload: Any) -> None:
     await face.blobs.create_container(_sole("CreateContainer", payload).text("payload"))
 
 
-async def _container_exists(face: Face, payload: Any) -> Any:
+async def _container_exists(face: Face, payload: Any) -> bool:
     name = _sole("ContainerExists", payload).text("payload")
     return await face.blobs.has_container(name)
 
 
-async def _get_container_info(face: Face, payload: Any) -> Any:
+async def _get_container_info(face: Face, payload: Any) -> dict[str, Any]:
     name = _sole("GetContainerInfo", payload).text("payload")
     created_at_s = await face.blobs.container_created_at_s(name)
     return {"containerId": name, "createdAt": _timestamp(created_at_s)}
 
 
-async def _list_containers(face: Face, _payload: Any) -> Any:
+async def _list_containers(face: Face, _payload: Any) -> list[dict[str, str]]:
     return [{"containerId": name} for name in await face.blobs.containers()]
 
 
-async def _remove_containers(face: Face, payload: Any) -> Any:
+async def _remove_containers(face: Face, payload: Any) -> list[dict[str, Any]]:
     names = _sole("RemoveContainers", payload).texts("payload")
     _check_count(names, face)
     return await _for_each(names, face.blobs.delete_container)
 
 
-async def _object_exists(face: Face, payload: Any) -> Any:
+async def _object_exists(face: Face, payload: Any) -> bool:
     request = _structure("ObjectExists", payload, OBJECT)
     return await face.blobs.has_object(request.text("containerId"), request.text("objectId"))
 
 
-async def _get_object_info(face: Face, payload: Any) -> Any:
+async def _get_object_info(face: Face, payload: Any) -> dict[str, Any]:
     request = _structure("GetObjectInfo", payload, OBJECT)
     container = request.text("containerId")
     found = await face.blobs.info(container, request.text("objectId"))
     return _metadata(container, found)
 
 
-async def _list_objects(face: Face, payload: Any) -> Any:
+async def _list_objects(face: Face, payload: Any) -> dict[str, Any]:
     request = _structure("ListObjects", payload, LISTING)
     container = request.text("containerId")
     cursor = request.text_or_none("continuation")
@@ -123,14 +123,14 @@ async def _list_objects(face: Face, payload: Any) -> Any:
     return answer
 
 
-async def _remove_objects(face: Face, payload: Any) -> Any:
+async def _remove_objects(face: Face, payload: Any) -> list[dict[str, Any]]:
     request = _structure("RemoveObjects", payload, ("containerId", "objects"))
     container, names = request.text("containerId"), request.texts("objects")
     _check_count(names, face)
     return await _for_each(names, lambda name: face.blobs.delete(container, name))
 
 
-async def _put_object(face: Face, payload: Any) -> Any:
+async def _put_object(face: Face, payload: Any) -> dict[str, str]:
     request = _structure("PutObject", payload, ("chunk", "contentType", "contentEncoding"))
     chunk = request.part("chunk", CHUNK)
     container, name = chunk.text("containerId"), chunk.text("objectId")
@@ -166,7 +166,7 @@ async def _put_chunk(face: Face, payload: Any) -> None:
         await face.blobs.commit(upload_id)
 
 
-async def _get_object(face: Face, payload: Any) -> Any:
+async def _get_object(face: Face, payload: Any) -> dict[str, Any]:
     request = _structure(
         "GetObject", payload, ("objectId", "containerId", "rangeStart", "rangeEnd")
     )
@@ -220,7 +220,9 @@ def _check_count(names: list[str], face: Face) -> None:
         )
 
 
-async def _for_each(names: list[str], remove: Callable[[str], Awaitable[None]]) -> Any:
+async def _for_each(
+    names: list[str], remove: Callable[[str], Awaitable[None]]
+) -> list[dict[str, Any]]:
     """Go on with the others after one that can't be removed; the answer names only such."""
     failed: list[dict[str, Any]] = []
     for name in names:

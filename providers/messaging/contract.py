@@ -143,7 +143,9 @@ def _wit(message: Message) -> dict[str, Any]:
 
 
 def _smithy(message: Message) -> dict[str, Any]:
-    return {"subject": message.subject, "replyTo": message.reply_to, "body": message.body}
+    # A text that may be absent is, and never nil: wasmCloud's decoder in Go refuses that.
+    reply_to = {} if message.reply_to is None else {"replyTo": message.reply_to}
+    return {"subject": message.subject, **reply_to, "body": message.body}
 
 
 def _arguments(operation: str, payload: bytes, count: int) -> list[Any]:

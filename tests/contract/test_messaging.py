@@ -86,7 +86,7 @@ async def test_an_actor_of_a_link_without_interfaces_gets_the_older_contract(sce
         "wasmcloud:messaging",
         "MessageSubscriber.HandleMessage",
     )
-    assert call.content == {"subject": "orders.new", "body": b"one", "replyTo": None}
+    assert call.content == {"subject": "orders.new", "body": b"one"}
 
 
 async def test_copies_of_the_provider_share_the_messages_of_a_link(scene: Scene) -> None:

@@ -88,6 +88,16 @@ async def test_an_actor_is_called_by_its_id_only_over_a_link(relay: Cluster) -> 
     assert (call.interface, call.payload) == ("acme:gates", b"by id")
 
 
+async def test_an_actor_is_called_by_its_call_alias_only_over_a_link(relay: Cluster) -> None:
+    gate = await open_gate(relay)
+    with pytest.raises(errors.ActorError, match="lattice link put relay TARGET acme wide-gate"):
+        await forward(relay, "acme/wide_gate", "Any.Thing")
+    await relay.link("relay", "gate", "acme:wide-gate")
+    await forward(relay, "acme/wide_gate", "Any.Thing", b"by alias")
+    (call,) = gate.invocations
+    assert (call.interface, call.payload) == ("acme:wide-gate", b"by alias")
+
+
 @pytest.mark.parametrize("namespace", ["a b", "no:", ":x", "a:b/c/d", "x" * 500, "gate.>", "é"])
 async def test_a_namespace_that_is_none_is_an_error_the_guest_reads(
     relay: Cluster, namespace: str

@@ -71,6 +71,14 @@ def test_results_are_those_of_the_face_that_asked() -> None:
     }
 
 
+def test_a_message_without_a_reply_subject_has_none_in_smithy_rather_than_nil() -> None:
+    message = Message(subject="a", body=b"x")
+
+    delivery = contract.encode_delivery(message, is_wit=False)
+
+    assert codec.unpack(delivery.payload) == {"subject": "a", "body": b"x"}
+
+
 def test_a_handler_says_in_wit_whether_it_has_handled_a_message() -> None:
     contract.check_handled(codec.pack({"ok": None}), is_wit=True)
     contract.check_handled(b"anything", is_wit=False)
