@@ -135,7 +135,13 @@ def execute(
             return fail(errors.ProviderError(f"the store's answer: {error.text}"))
         return finish(result)
 
-    return Later(begin, end, fail, is_host_call=True)
+    def tell(error: errors.LatticeError) -> Any:
+        if isinstance(error, errors.NoLink | errors.Denied):
+            # The guest gets a case without words.
+            guest.log("warning", f"{operation} was not done: {told(error)}")
+        return fail(error)
+
+    return Later(begin, end, tell, is_host_call=True)
 
 
 @function(STORE, "open")

@@ -21,7 +21,7 @@ from host.engine.wasip2_http_bodies import (
     IncomingBody,
     OutgoingBody,
 )
-from host.engine.wasip2_http_errors import error_code
+from host.engine.wasip2_http_errors import error_code, in_words
 from lattice import errors, limits
 from lattice.wire import http
 from lattice.wire.streams import Source
@@ -421,9 +421,8 @@ class IncomingHandler(Entry):
         return http.pack_response(response)
 
     def _failed(self, code: http.ErrorCode) -> bytes:
-        ((case, detail),) = code.items()
-        said = case if detail is None else f"{case}: {detail}"
-        raise errors.ActorError(f"the HTTP handler failed with {said}"[: limits.ERROR_TEXT_CHARS])
+        said = f"the HTTP handler failed with {in_words(code)}"
+        raise errors.ActorError(said[: limits.ERROR_TEXT_CHARS])
 
 
 class LinkedHandler(IncomingHandler):

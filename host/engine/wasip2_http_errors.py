@@ -78,5 +78,12 @@ def error_code(error: errors.LatticeError, interface: str = "outgoing-handler") 
             return internal(f"{error.code}: {error.text}")
 
 
+def in_words(code: http.ErrorCode) -> str:
+    """An error code as a line of a log has it."""
+    ((case, detail),) = code.items()
+    said = case if detail is None else f"{case}: {detail}"
+    return said[: limits.ERROR_TEXT_CHARS]
+
+
 def internal(text: str) -> http.ErrorCode:
     return {"internal-error": text[: limits.ERROR_TEXT_CHARS]}

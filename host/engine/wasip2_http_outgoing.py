@@ -4,8 +4,8 @@ Such a call goes on beside the guest, which may have several under way and poll 
 is sent as soon as the guest waits for something: whole, when the request's body is finished by
 then, or else with the rest of it flowing, as may the response's. It ends with the guest's own call,
 and is cancelled when the guest drops what stands for it: the future, the response, or its body.
-What goes wrong on the way is an error code; where the interface has no words for it, the actor's
-log says more.
+What goes wrong on the way is an error code, and a line in the actor's log: most languages tell
+neither its case nor its text.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ import re
 from typing import Any, Self
 
 from host.engine import wit
-from host.engine.component_guest import Abandonable, ComponentGuest, Later, Table
+from host.engine.component_guest import Abandonable, ComponentGuest, Later, Table, told
 from host.engine.guest import HostCalls
 from host.engine.wasip2 import Condition, Readiness, err, get, ok
 from host.engine.wasip2_http import METHODS, TYPES, Fields, declared_length, incoming_fields
 from host.engine.wasip2_http_bodies import IncomingBody, OutgoingBody, Rest
-from host.engine.wasip2_http_errors import check_error_code, error_code, internal
+from host.engine.wasip2_http_errors import check_error_code, error_code, in_words, internal
 from lattice import errors, limits
 from lattice.wire import http
 from lattice.wire.invocation import Reply
@@ -163,11 +163,14 @@ async def send(
         reply = await host.exchange(link_name, HANDLER, http.OUTGOING_OPERATION, payload, stream)
         if reply.stream is not None:
             rest = Rest(guest, reply.stream, stream)
-        return _outcome(reply), rest
+        outcome = _outcome(reply)
+        if isinstance(outcome, dict):
+            said = f"{in_words(outcome)}; the log of whoever it was sent through may say more"
+            host.log("warning", f"an HTTP request failed: {said}")
+        return outcome, rest
     except errors.LatticeError as error:
         code = error_code(error)
-        if "internal-error" not in code:
-            host.log("warning", f"an HTTP request failed: {error.code}: {error.text}")
+        host.log("warning", f"an HTTP request failed: {code.get('internal-error') or told(error)}")
         return code, None
     finally:
         # It may flow as long as its response does.

@@ -192,6 +192,23 @@ def test_every_error_of_the_lattice_has_an_error_code(
     assert list(error_code(error)) == [code]
 
 
+async def test_a_refusal_of_the_client_is_told_in_the_actors_log(sender: Code) -> None:
+    host = linked(lambda _request, _options: codec.pack({"err": {"HTTP-request-denied": None}}))
+    assert await ask(sender, "/fetch?1", host) == "ErrorCode::HttpRequestDenied"
+    [line] = [line for level, line in host.lines if level == "warning"]
+    assert line.startswith("an HTTP request failed: HTTP-request-denied; the log of")
+
+
+async def test_a_missing_link_is_told_in_the_actors_log(sender: Code) -> None:
+    def react(_request: http.Request, _options: http.Options) -> bytes:
+        raise errors.NoLink("site", "default", http.OUTGOING_INTERFACE)
+
+    host = linked(react)
+    await ask(sender, "/fetch?1", host)
+    [line] = [line for level, line in host.lines if level == "warning"]
+    assert line.endswith("lattice link put site TARGET wasi http --interface outgoing-handler")
+
+
 async def test_an_error_without_words_is_told_in_the_actors_log(sender: Code) -> None:
     def react(_request: http.Request, _options: http.Options) -> bytes:
         raise errors.NotRunning("http-client runs nowhere")

@@ -8,7 +8,7 @@ from host.engine import Code, Engine, EngineSettings
 from lattice import errors
 from lattice.wire import codec
 from tests.support.components import guest
-from tests.support.host_calls import Host, execution, run
+from tests.support.host_calls import Host, Request, execution, run
 
 DONE = codec.pack({"ok": None})
 
@@ -45,3 +45,15 @@ async def test_a_watcher_hears_of_what_was_deleted(watcher: Code) -> None:
 async def test_what_is_no_notice_is_refused(watcher: Code, payload: bytes) -> None:
     with pytest.raises(errors.InvalidRequest):
         await run(execution(watcher, payload, operation="watcher.on-set"))
+
+
+async def test_a_missing_link_is_told_in_the_actors_log(watcher: Code) -> None:
+    def answer(_request: Request) -> bytes:
+        raise errors.NoLink("watcher", "default", "wasi:keyvalue/store")
+
+    host = Host(answer)
+    payload = codec.pack(["orders", "key", b"value"])
+    with pytest.raises(errors.ActorTrapped):
+        await run(execution(watcher, payload, operation="watcher.on-set", host=host))
+    line = "put one with: lattice link put watcher TARGET wasi keyvalue"
+    assert [level for level, text in host.lines if text.endswith(line)] == ["warning"]
