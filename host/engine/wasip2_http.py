@@ -374,15 +374,15 @@ class IncomingHandler(Entry):
         if not isinstance(answer, OutgoingResponse):
             return None
         body = answer.body
-        if body is None or body.is_finished:
+        window = limits.STREAM_WINDOW_BYTES
+        if body is None or (body.is_finished and len(body.content) <= window):
             return self._pack(_whole(answer))
         guest.outflow = body
-        # As much as there is, and no more than the window.
         return self._pack(
             http.Response(
                 status=answer.status,
                 headers=answer.headers.entries,
-                body=body.take(len(body.content)),
+                body=body.take(window),
                 is_streamed=True,
             )
         )

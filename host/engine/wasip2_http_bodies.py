@@ -28,6 +28,13 @@ from lattice import errors, limits
 from lattice.wire import http
 from lattice.wire.streams import Source
 
+FIRST_WRITE_BYTES = limits.MIB
+"""Bytes that a body takes in its first write, as wasmtime has it.
+
+There are HTTP libraries that write a whole body at once, whatever they were told there is room for,
+and go on with what they believe is left: StarlingMonkey's, under every ``fetch`` in JavaScript.
+"""
+
 
 class Inflow(InputStream):
     """A body that a guest reads: what is there of it, and the rest from its source."""
@@ -264,6 +271,8 @@ class OutgoingBody(Abandonable):
     def room(self) -> int | None:
         if self.is_finished or self.is_closed:
             return None
+        if self.size == 0:
+            return FIRST_WRITE_BYTES
         if self.is_bounded:
             left = limits.STREAM_WINDOW_BYTES - len(self.content)
             # What blocking writes take at a time, or they would wait for a little more each time.

@@ -30,11 +30,23 @@ async def handler(engine: Engine) -> Code:
     return await engine.load(guest("http_handler"))
 
 
-def answering_then_trapping(body: str = "") -> bytes:
-    """A handler that sets its response and traps; ``body`` is done with ``$response`` before."""
+def answering(before: str = "", after: str = "") -> bytes:
+    """A handler that makes ``$response`` and sets it; this is done before, and after that."""
     return assemble(f"""
   (component
+    (import "wasi:io/streams@0.2.0" (instance $streams
+      (export "output-stream" (type $output (sub resource)))
+      (type $error-itself (variant (case "closed")))
+      (export "stream-error" (type $error (eq $error-itself)))
+      (export "[method]output-stream.check-write"
+        (func (param "self" (borrow $output)) (result (result u64 (error $error)))))
+      (export "[method]output-stream.write" (func
+        (param "self" (borrow $output)) (param "contents" (list u8))
+        (result (result (error $error)))))))
+    (alias export $streams "output-stream" (type $output))
     (import "wasi:http/types@0.2.0" (instance $http
+      (alias outer 1 $output (type $outer))
+      (export "output-stream" (type $output (eq $outer)))
       (export "fields" (type $fields (sub resource)))
       (export "incoming-request" (type $request (sub resource)))
       (export "response-outparam" (type $outparam (sub resource)))
@@ -47,40 +59,81 @@ def answering_then_trapping(body: str = "") -> bytes:
         (func (param "headers" (own $fields)) (result (own $response))))
       (export "[method]outgoing-response.body"
         (func (param "self" (borrow $response)) (result (result (own $body)))))
+      (export "[method]outgoing-body.write"
+        (func (param "self" (borrow $body)) (result (result (own $output)))))
+      (export "[static]outgoing-body.finish" (func (param "this" (own $body))
+        (param "trailers" (option (own $fields))) (result (result (error $code)))))
       (export "[static]response-outparam.set" (func
         (param "param" (own $outparam))
         (param "response" (result (own $response) (error $code)))))))
     (alias export $http "incoming-request" (type $request))
     (alias export $http "response-outparam" (type $outparam))
-    (core module $memory (memory (export "memory") 1)
+    (core module $memory (memory (export "memory") 20)
       (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
     (core instance $memory (instantiate $memory))
     (core func $fields (canon lower (func $http "[constructor]fields")))
     (core func $response (canon lower (func $http "[constructor]outgoing-response")))
     (core func $body (canon lower (func $http "[method]outgoing-response.body")
       (memory (core memory $memory "memory"))))
+    (core func $stream (canon lower (func $http "[method]outgoing-body.write")
+      (memory (core memory $memory "memory"))))
+    (core func $room (canon lower (func $streams "[method]output-stream.check-write")
+      (memory (core memory $memory "memory"))))
+    (core func $write (canon lower (func $streams "[method]output-stream.write")
+      (memory (core memory $memory "memory"))))
+    (core func $drop (canon resource.drop $output))
+    (core func $finish (canon lower (func $http "[static]outgoing-body.finish")
+      (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
     (core func $set (canon lower (func $http "[static]response-outparam.set")
       (memory (core memory $memory "memory"))))
     (core module $main
+      (import "memory" "memory" (memory 20))
       (import "http" "fields" (func $fields (result i32)))
       (import "http" "response" (func $response (param i32) (result i32)))
       (import "http" "body" (func $body (param i32 i32)))
+      (import "http" "stream" (func $stream (param i32 i32)))
+      (import "http" "room" (func $room (param i32 i32)))
+      (import "http" "write" (func $write (param i32 i32 i32 i32)))
+      (import "http" "drop" (func $drop (param i32)))
+      (import "http" "finish" (func $finish (param i32 i32 i32 i32)))
       (import "http" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
       (func (export "handle") (param $request i32) (param $outparam i32)
-        (local $response i32)
+        (local $response i32) (local $body i32) (local $stream i32)
         (local.set $response (call $response (call $fields)))
-        {body}
+        {before}
         (call $set (local.get $outparam) (i32.const 0) (local.get $response)
           (i32.const 0) (i32.const 0) (i32.const 0))
-        unreachable))
-    (core instance $main (instantiate $main (with "http" (instance
-      (export "fields" (func $fields)) (export "response" (func $response))
-      (export "body" (func $body)) (export "set" (func $set))))))
+        {after}))
+    (core instance $main (instantiate $main (with "memory" (instance $memory))
+      (with "http" (instance
+        (export "fields" (func $fields)) (export "response" (func $response))
+        (export "body" (func $body)) (export "stream" (func $stream))
+        (export "room" (func $room)) (export "write" (func $write))
+        (export "drop" (func $drop)) (export "finish" (func $finish))
+        (export "set" (func $set))))))
     (func $handle (param "request" (own $request)) (param "out" (own $outparam))
       (canon lift (core func $main "handle")))
     (instance $handler (export "handle" (func $handle)))
     (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))
 """)
+
+
+BODY = """
+  (call $body (local.get $response) (i32.const 0))
+  (local.set $body (i32.load (i32.const 4)))
+"""
+"""Takes the body of a response, which must be finished from then on."""
+
+AT_ONCE = """
+  (call $stream (local.get $body) (i32.const 0))
+  (local.set $stream (i32.load (i32.const 4)))
+  (call $room (local.get $stream) (i32.const 0))
+  (call $write (local.get $stream) (i32.const 64) (i32.wrap_i64 (i64.load (i32.const 8)))
+    (i32.const 32))
+  (call $drop (local.get $stream))
+  (call $finish (local.get $body) (i32.const 0) (i32.const 0) (i32.const 0))
+"""
+"""Writes as much as there is room for at first, and finishes the body."""
 
 
 async def ask(
@@ -178,7 +231,7 @@ async def test_a_handler_that_breaks_the_rules_traps(handler: Code, path: str, s
 
 async def test_a_handler_that_traps_after_its_whole_response_has_answered(engine: Engine) -> None:
     host = Host()
-    handler = await engine.load(answering_then_trapping())
+    handler = await engine.load(answering(after="unreachable"))
     assert await ask(handler, "/", host=host) == http.Response(status=200)
     assert host.lines == [
         (
@@ -191,15 +244,13 @@ async def test_a_handler_that_traps_after_its_whole_response_has_answered(engine
 async def test_a_handler_that_traps_before_it_finished_its_body_has_not_answered(
     engine: Engine,
 ) -> None:
-    handler = await engine.load(
-        answering_then_trapping("(call $body (local.get $response) (i32.const 0))")
-    )
+    handler = await engine.load(answering(BODY, "unreachable"))
     with pytest.raises(errors.ActorTrapped):
         await ask(handler, "/")
 
 
 async def test_an_instance_that_answered_and_trapped_serves_no_other_call(engine: Engine) -> None:
-    handler = await engine.load(answering_then_trapping())
+    handler = await engine.load(answering(after="unreachable"))
     payload = http.pack_request(http.Request(method="GET", path="/"))
     kept = engine.instances(ReusePolicy())
     await run(execution(handler, payload, operation=http.OPERATION, instances=kept))
@@ -212,6 +263,27 @@ async def test_what_is_more_than_the_content_length_is_not_written(handler: Code
     with pytest.raises(errors.ActorTrapped, match="unreachable"):
         await ask(handler, "/too-much", host=host)
     assert ("warning", "it writes 14 bytes of body, and its content-length is 5") in host.lines
+
+
+async def test_a_handler_may_write_a_mebibyte_at_once(engine: Engine) -> None:
+    response = await ask(await engine.load(answering(BODY, AT_ONCE)), "/")
+    assert len(response.body) == limits.MIB
+
+
+async def test_a_mebibyte_that_was_written_at_once_flows(engine: Engine) -> None:
+    handler = await engine.load(answering(BODY, AT_ONCE))
+    payload = http.pack_request(http.Request(method="GET", path="/"))
+    call = execution(handler, payload, operation=http.OPERATION)
+    call.flow(None, takes_stream=True)
+    response = http.unpack_response(await run(call))
+    assert response.is_streamed
+    assert call.outflow is not None
+    size = len(response.body)
+    assert size == limits.STREAM_WINDOW_BYTES
+    while piece := await call.outflow.read(limits.STREAM_PIECE_BYTES):
+        size += len(piece)
+    assert size == limits.MIB
+    assert await call.finish() == b""
 
 
 async def test_a_response_over_the_limit_ends_the_call(handler: Code) -> None:
