@@ -132,7 +132,7 @@ class Host:
                 allow_file_load=settings.allow_file_load,
                 registries=registries,
                 shelf=Shelf(
-                    settings.data_dir.expanduser() / "artefacts",
+                    settings.data_dir / "artefacts",
                     bytes_max=settings.artefact_cache_bytes,
                 ),
             )
@@ -319,7 +319,7 @@ class Host:
             EngineSettings(
                 instances_max=settings.instances_max,
                 memory_bytes_max=settings.memory_bytes,
-                cache_dir=settings.data_dir.expanduser() / "modules",
+                cache_dir=settings.data_dir / "modules",
                 code_bytes_max=settings.code_bytes,
                 reuse_bytes_max=min(limits.REUSE_IDLE_BYTES, self._guest_bytes_max // 8),
                 fuel=settings.fuel,

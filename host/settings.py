@@ -50,7 +50,7 @@ class HostSettings(MemberSettings):
     reconcile: bool = True
     """Whether this host takes part in keeping the deployed apps as they shall be."""
 
-    data_dir: Path = Path("~/.cache/lattice")
+    data_dir: Annotated[Path, Field(validate_default=True)] = Path("~/.cache/lattice")
     """Cache of compiled modules; may be deleted at any time."""
 
     allow_file_load: bool = False
@@ -126,6 +126,14 @@ class HostSettings(MemberSettings):
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return split_commas(value)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand_data_dir(cls, value: Path) -> Path:
+        try:
+            return value.expanduser()
+        except RuntimeError:
+            raise ValueError(f"there is no home directory for {value}") from None
 
     @field_validator("preopen")
     @classmethod

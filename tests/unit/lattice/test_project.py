@@ -96,7 +96,7 @@ def test_everything_that_can_be_said_is_read() -> None:
             SMALLEST.replace('"c"', '"cobol"'),
             "lattice.toml, line 4: actor.language: want 'assemblyscript', 'c', ",
         ),
-        (SMALLEST.replace("hello", "a b"), "lattice.toml, line 3: actor.name: 'a b' is not a id"),
+        (SMALLEST.replace("hello", "a b"), "lattice.toml, line 3: actor.name: 'a b' is no id"),
         (
             SMALLEST.replace("build/", "../"),
             "lattice.toml, line 6: actor.output: want a path inside the project's folder",

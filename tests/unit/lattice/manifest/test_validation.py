@@ -167,7 +167,7 @@ def test_an_id_that_is_none_is_an_error() -> None:
     [(level, message)] = findings(("spec.components.0.properties.id", "a.b"))
 
     assert level == "error"
-    assert message.startswith("'a.b' is not a id")
+    assert message.startswith("'a.b' is no id")
 
 
 def test_outdated_fields_are_warned_about() -> None:
