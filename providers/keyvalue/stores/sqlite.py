@@ -37,12 +37,14 @@ from providers.keyvalue.stores.computing import Computing
 from providers.keyvalue.stores.values import Value
 from providers.keyvalue.stores.watches import Change, Wanted
 
-BUSY_TIMEOUT_S = 1.0
-"""For other processes to finish their transactions, which take milliseconds. All operations of this
-store wait meanwhile."""
+BUSY_TIMEOUT_S = 5.0
+"""For other processes to finish their transactions. Each takes milliseconds, but who is next is
+chance, and of twenty that write without a pause one in a thousand waited for longer than two
+seconds. Half a call's usual time: a refusal still arrives. All operations of this store wait
+meanwhile."""
 
 BUSY_PAUSE_S = 0.002
-"""Between looks at a lock for which SQLite itself does not wait."""
+"""Between looks at a lock: about what a transaction takes."""
 
 FORGOTTEN_AT_ONCE = 10
 """Expired keys that a write removes besides: more than it can add, so they don't gather, and few
@@ -358,7 +360,7 @@ class SqliteStore(Computing):
     def _transaction(self, begin: str) -> Iterator["_Table"]:
         with self._translated():
             connection = self._opened()
-            connection.execute(begin)
+            _take_turn(connection, begin)
             try:
                 yield _Table(connection, self._now_s())
                 connection.execute("COMMIT")
@@ -389,7 +391,7 @@ class SqliteStore(Computing):
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        _log_ahead(connection)
+        _take_turn(connection, "PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._settings.synchronous.upper()}")
         page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
         pages_max = max(self._bounds.sqlite_bytes_max // page_bytes, 1)
@@ -478,21 +480,24 @@ class SqliteWatch:
         self._closed(self)
 
 
-def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Go over to the write-ahead log.
+def _take_turn(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement that needs a lock as soon as the lock is free.
 
-    Of several that do so with a new file at once SQLite refuses all but one without waiting.
+    SQLite doesn't wait for every lock, and where it does it looks again ever more seldom: of many
+    writers the latest come first. Here each looks as often as the others.
     """
     give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    connection.execute("PRAGMA busy_timeout = 0")
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
+            connection.execute(statement)
+            break
         except sqlite3.OperationalError as error:
             is_busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
             if not is_busy or time.monotonic() >= give_up_s:
                 raise
         time.sleep(BUSY_PAUSE_S)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 class _FullError(errors.ProviderError):
