@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,20 @@ def test_every_promise_names_tests_that_exist() -> None:
         assert named, row
         for name, path in named:
             assert re.search(rf"\b{name}\b", TEXTS[path] + path), f"{path} has no {name}"
+
+
+def test_tests_of_a_group_run_in_one_process(tmp_path: Path) -> None:
+    (tmp_path / "test_group.py").write_text(
+        "import os, pathlib, pytest\n"
+        "pytestmark = pytest.mark.xdist_group('one')\n"
+        "@pytest.mark.parametrize('n', range(4))\n"
+        "def test_it(n):\n"
+        "    pathlib.Path(os.environ['PYTEST_XDIST_WORKER']).touch()\n"
+    )
+    words = ("-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "--rootdir", ".")
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert "4 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert len(list(tmp_path.glob("gw*"))) == 1
