@@ -20,14 +20,13 @@ from wasmtime import component as wasmtime_component
 from host.engine import wit
 from host.engine.ffi import (
     Address,
+    Compiler,
     Continuation,
     LibraryError,
-    Vector,
     _bind,
     _brief,
     _check,
     _lengthy,
-    _take_bytes,
 )
 from lattice import errors, limits
 
@@ -211,25 +210,9 @@ _add_resource = _bind(
 )
 
 
-def component_compile(engine: Address, wasm: bytes) -> Address:
-    """Compile a component; takes seconds for a large one, without the interpreter lock."""
-    pointer = c_void_p()
-    _check(_component_new(engine, wasm, len(wasm), ctypes.byref(pointer)))
-    return pointer.value or 0
-
-
-def component_serialize(component: Address) -> bytes:
-    """Give the native code of a component, as ``component_deserialize`` takes it."""
-    vector = Vector()
-    _check(_component_serialize(component, ctypes.byref(vector)))
-    return _take_bytes(vector)
-
-
-def component_deserialize(engine: Address, artefact: bytes) -> Address:
-    """Load native code. It is run as it is: the caller must know where it comes from."""
-    pointer = c_void_p()
-    _check(_component_deserialize(engine, artefact, len(artefact), ctypes.byref(pointer)))
-    return pointer.value or 0
+COMPONENTS = Compiler(
+    _component_new, _component_serialize, _component_deserialize, component_delete
+)
 
 
 def export_index(component: Address, interface: str, function: str) -> Address:

@@ -33,7 +33,6 @@ import structlog
 from host.engine import (
     component,
     component_binary,
-    component_ffi,
     ffi,
     footprint,
     gauge,
@@ -47,7 +46,9 @@ from host.engine import (
 from host.engine.cache import Cache, CacheUnusableError
 from host.engine.code import Code, NativeCode
 from host.engine.component import Component
+from host.engine.component_ffi import COMPONENTS
 from host.engine.descriptors import Descriptors
+from host.engine.ffi import MODULES
 from host.engine.module import TABLE_ELEMENTS_MAX, Module, NativeModule
 from host.engine.reuse import IdleInstances, Instance, Instances, ReusePolicy
 from lattice import errors, limits
@@ -184,26 +185,6 @@ class EngineStatistics:
     """Turns of guests in worker threads."""
     workers_busy: int
     """Guests in worker threads, or waiting for one, now."""
-
-
-class Compiler(NamedTuple):
-    """What turns bytes into native code, of modules or of components."""
-
-    compile: Callable[[int, bytes], int]
-    serialize: Callable[[int], bytes]
-    deserialize: Callable[[int, bytes], int]
-    delete: Callable[[int], None]
-
-
-MODULES = Compiler(
-    ffi.module_compile, ffi.module_serialize, ffi.module_deserialize, ffi.module_delete
-)
-COMPONENTS = Compiler(
-    component_ffi.component_compile,
-    component_ffi.component_serialize,
-    component_ffi.component_deserialize,
-    component_ffi.component_delete,
-)
 
 
 class Compiled(NamedTuple):
@@ -631,7 +612,7 @@ class Engine:
         except ffi.LibraryError as error:
             raise errors.InvalidRequest(f"the module cannot be linked: {error}") from None
         finally:
-            ffi.module_delete(compiled.pointer)
+            MODULES.delete(compiled.pointer)
         size = len(wasm)
         return Linked(
             native, lambda: Module(self, digest=digest, size=size, types=types, command=command)
@@ -658,7 +639,7 @@ class Engine:
         except ffi.LibraryError as error:
             raise errors.InvalidRequest(f"the component cannot be linked: {error}") from None
         finally:
-            component_ffi.component_delete(compiled.pointer)
+            COMPONENTS.delete(compiled.pointer)
         return Linked(native, lambda: Component(self, digest=digest, size=size, facts=facts))
 
     def _compile_gauged(
@@ -681,7 +662,7 @@ class Engine:
     def _resolve(self, compiled: Compiled, facts: component.Facts) -> component.NativeComponent:
         # The library doesn't say how much memory its code takes; where it isn't kept, its
         # artefact is made only to be measured.
-        size = compiled.artefact_bytes or len(component_ffi.component_serialize(compiled.pointer))
+        size = compiled.artefact_bytes or len(COMPONENTS.serialize(compiled.pointer))
         return component.resolve(
             self.pointer,
             compiled.pointer,
@@ -690,7 +671,7 @@ class Engine:
             size=size + CODE_BYTES_MIN,
         )
 
-    def _compile(self, digest: str, wasm: bytes, compiler: Compiler) -> Compiled:
+    def _compile(self, digest: str, wasm: bytes, compiler: ffi.Compiler) -> Compiled:
         """Compile, or find compiled.
 
         Raises:
@@ -706,7 +687,7 @@ class Engine:
         self._cache.put(digest, artefact)
         return Compiled(pointer, len(artefact))
 
-    def _from_cache(self, digest: str, compiler: Compiler) -> Compiled | None:
+    def _from_cache(self, digest: str, compiler: ffi.Compiler) -> Compiled | None:
         if self._cache is None or (artefact := self._cache.get(digest)) is None:
             return None
         # From the bytes whose digest was checked, not from the file, which may change meanwhile.

@@ -39,7 +39,7 @@ from ctypes import (
 )
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import wasmtime
 from wasmtime import _ffi
@@ -503,25 +503,42 @@ def _use_pool(handle: Address, config: EngineConfig) -> None:
     _pooling_delete(pool)
 
 
-def module_compile(engine: Address, wasm: bytes) -> Address:
-    """Compile a module; takes seconds for a large one, without the interpreter lock."""
-    pointer = c_void_p()
-    _check(_module_new(engine, wasm, len(wasm), ctypes.byref(pointer)))
-    return pointer.value or 0
+class Compiler(NamedTuple):
+    """The library's functions that turn bytes into native code: of modules, or of components."""
+
+    new: Any
+    serialized: Any
+    deserialized: Any
+    delete: Callable[[Address], None]
+
+    def compile(self, engine: Address, wasm: bytes) -> Address:
+        """Takes seconds for large ones, without the interpreter lock.
+
+        Raises:
+            LibraryError: it does not compile.
+        """
+        pointer = c_void_p()
+        _check(self.new(engine, wasm, len(wasm), ctypes.byref(pointer)))
+        return pointer.value or 0
+
+    def serialize(self, code: Address) -> bytes:
+        """Give native code as ``deserialize`` takes it."""
+        vector = Vector()
+        _check(self.serialized(code, ctypes.byref(vector)))
+        return _take_bytes(vector)
+
+    def deserialize(self, engine: Address, artefact: bytes) -> Address:
+        """Load native code. It is run as it is: the caller must know where it comes from.
+
+        Raises:
+            LibraryError: it is none, or another version's.
+        """
+        pointer = c_void_p()
+        _check(self.deserialized(engine, artefact, len(artefact), ctypes.byref(pointer)))
+        return pointer.value or 0
 
 
-def module_serialize(module: Address) -> bytes:
-    """Give the native code of a module, as ``module_deserialize`` takes it."""
-    vector = Vector()
-    _check(_module_serialize(module, ctypes.byref(vector)))
-    return _take_bytes(vector)
-
-
-def module_deserialize(engine: Address, artefact: bytes) -> Address:
-    """Load native code. It is run as it is: the caller must know where it comes from."""
-    pointer = c_void_p()
-    _check(_module_deserialize(engine, artefact, len(artefact), ctypes.byref(pointer)))
-    return pointer.value or 0
+MODULES = Compiler(_module_new, _module_serialize, _module_deserialize, module_delete)
 
 
 def code_bytes(module: Address) -> int:

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from host.engine import Code, Engine, EngineSettings, native, steps
+from host.engine import Code, Engine, native, steps
+from tests.support.engines import idle_engine
 from tests.support.wat import actor
 
 Load = Callable[[str], Awaitable[Code]]
@@ -21,12 +22,9 @@ async def engine(request: pytest.FixtureRequest, cache_dir: Path | None) -> Asyn
     is_native = request.param == "native"
     if is_native and not native.PATH.exists():
         pytest.skip("the native part was not built: there is no C compiler")
-    engine = Engine(EngineSettings(instances_max=64, native=is_native, cache_dir=cache_dir))
-    assert (engine.steps is steps.PYTHON) is not is_native
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=64, native=is_native, cache_dir=cache_dir) as engine:
+        assert (engine.steps is steps.PYTHON) is not is_native
+        yield engine
 
 
 @pytest.fixture

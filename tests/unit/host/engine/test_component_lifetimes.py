@@ -12,17 +12,15 @@ from host.engine import CallLimits, Code, Engine, EngineSettings, Execution, Ins
 from lattice import errors
 from lattice.wire import codec, http
 from tests.support.components import KEEPS, guest
+from tests.support.engines import idle_engine
 from tests.support.eventually import eventually
 from tests.support.host_calls import Host, execution, run
 
 
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=8, cache_dir=tmp_path / "code"))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=8, cache_dir=tmp_path / "code") as engine:
+        yield engine
 
 
 async def served(component: Code, instances: Instances, operation: str = "count") -> int:

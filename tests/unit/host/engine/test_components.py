@@ -11,6 +11,7 @@ from host.engine import CallLimits, Code, Component, Engine, EngineSettings
 from lattice import errors
 from lattice.wire import codec
 from tests.support.components import CALLER, KEEPS_INSIDE, exporting
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, execution, run, until
 from tests.support.wat import assemble
 
@@ -69,11 +70,8 @@ NESTED = assemble("""
 
 @pytest.fixture
 async def engine(compiled: Path) -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=64, cache_dir=compiled))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=64, cache_dir=compiled) as engine:
+        yield engine
 
 
 async def call(code: Code, operation: str, *arguments: object, host: Host | None = None) -> object:

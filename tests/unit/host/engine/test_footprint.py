@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from host.engine import CallLimits, Engine, EngineSettings
+from host.engine import CallLimits, Engine
 from host.engine.component_binary import PAGE_BYTES, read
 from host.engine.footprint import (
     INSTANCES_MAX,
@@ -18,17 +18,15 @@ from host.engine.module import TABLE_ELEMENTS_MAX
 from lattice import errors
 from lattice.wire import codec
 from tests.support.components import CALLER, DOUBLER, guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import execution, run
 from tests.support.wat import assemble
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=40))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=40) as engine:
+        yield engine
 
 
 ONE = '(core module $one (memory (export "memory") 1) (table 2 funcref))'

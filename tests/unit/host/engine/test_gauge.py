@@ -12,17 +12,15 @@ from host.engine.reuse import ReusePolicy
 from lattice import errors, limits
 from lattice.wire import codec
 from tests.support.components import CALLER, DOUBLER, guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, execution, run
 from tests.support.wat import assemble
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=20))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=20) as engine:
+        yield engine
 
 
 def growing(count: int = 1, *, fillers: int = 0) -> bytes:

@@ -6,24 +6,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from host.engine import Engine, EngineSettings
+from host.engine import Engine
 from lattice import errors, limits
 from lattice.wire import codec
 from tests.support.components import CALLER, DOUBLER, guest
+from tests.support.engines import assert_works, idle_engine
 from tests.support.host_calls import Host, execution, run, until
 from tests.support.wat import assemble
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=8))
-    yield engine
-    doubler = await engine.load(DOUBLER)
-    payload = codec.pack([21])
-    assert codec.unpack(await run(execution(doubler, payload, operation="ops.double"))) == 42
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=8) as engine:
+        yield engine
+        await assert_works(engine)
 
 
 def returning(kind: str, body: str, *, memory: str = "1", realloc: str = "unreachable") -> bytes:

@@ -16,6 +16,7 @@ from providers.blobstore.provider import Blobstore
 from providers.sdk import Call
 from tests.support import blob_provider
 from tests.support.components import guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import PATIENCE_S, Host, Request, execution, now_s, run, until
 
 LARGE = 2 * PART_BYTES + 1_000
@@ -72,21 +73,20 @@ async def store() -> AsyncIterator[Store]:
 @pytest.fixture
 async def exercise(store: Store, compiled: Path) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
     """Have the component do something with blobs; nothing of it may be left."""
-    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
-    component = await engine.load(guest("capabilities"))
+    async with idle_engine(instances_max=8, cache_dir=compiled) as engine:
+        component = await engine.load(guest("capabilities"))
 
-    async def exercise(what: str) -> Any:
-        payload = codec.pack([f"blobs-{what}"])
-        # Blobs of megabytes are written: how long that takes on a busy machine is not the question.
-        patient = CallLimits(cpu_time_s=PATIENCE_S)
-        call = execution(component, payload, operation="exercise", host=store.host, limits=patient)
-        return codec.unpack(await run(call))
+        async def exercise(what: str) -> Any:
+            payload = codec.pack([f"blobs-{what}"])
+            # Blobs of megabytes are written, and how long that takes is not the question.
+            patient = CallLimits(cpu_time_s=PATIENCE_S)
+            call = execution(
+                component, payload, operation="exercise", host=store.host, limits=patient
+            )
+            return codec.unpack(await run(call))
 
-    yield exercise
-    await until(lambda: len(engine.tasks) == 0)
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+        yield exercise
+        await until(lambda: len(engine.tasks) == 0)
     done = store.done
     assert done["begin-write"] == done["commit-write"] + done["abort-write"], "a write is left"
 

@@ -5,20 +5,18 @@ from typing import Any
 
 import pytest
 
-from host.engine import Code, Engine, EngineSettings
+from host.engine import Code
 from lattice import errors
 from lattice.wire import codec
 from tests.support.components import guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, Request, execution, run
 
 
 @pytest.fixture
 async def component() -> AsyncIterator[Code]:
-    engine = Engine(EngineSettings(instances_max=8))
-    yield await engine.load(guest("capabilities"))
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=8) as engine:
+        yield await engine.load(guest("capabilities"))
 
 
 async def exercise(component: Code, what: str, host: Host) -> Any:

@@ -11,6 +11,7 @@ from host.engine.descriptors import DESCRIPTORS_MAX
 from lattice import errors
 from tests.support.c_guest import compiled, needs_compiler
 from tests.support.host_calls import Host, now_s, run, until
+from tests.support.open_files import open_below
 
 pytestmark = needs_compiler
 
@@ -45,19 +46,6 @@ def call(
         world=World(directories=tuple(directories)),
         deadline=now_s() + 30,
     )
-
-
-def open_below(directory: Path) -> list[str]:
-    """What this process has open there."""
-    found = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            target = str(descriptor.readlink())
-        except FileNotFoundError:
-            continue
-        if target.startswith(str(directory)):
-            found.append(target)
-    return found
 
 
 async def test_a_file_is_read(module: Code, data: Path) -> None:

@@ -7,22 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from host.engine import CallLimits, Code, Engine, EngineSettings, ReusePolicy
+from host.engine import CallLimits, Code, Engine, ReusePolicy
 from host.engine.wasip2_http import incoming_fields
 from lattice import errors, limits
 from lattice.wire import http
 from tests.support.components import guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, execution, run
 from tests.support.wat import assemble
 
 
 @pytest.fixture
 async def engine(compiled: Path) -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=64, cache_dir=compiled))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=64, cache_dir=compiled) as engine:
+        yield engine
 
 
 @pytest.fixture

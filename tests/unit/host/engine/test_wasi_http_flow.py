@@ -6,22 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from host.engine import Code, Engine, EngineSettings, Execution
+from host.engine import Code, Engine, Execution
 from lattice import errors, limits
 from lattice.wire import http
 from lattice.wire.streams import Source
 from tests.support.components import DOUBLER, guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, execution, run, until
 from tests.support.sources import Fed
 
 
 @pytest.fixture
 async def engine(compiled: Path) -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=8, cache_dir=compiled) as engine:
+        yield engine
     await until(lambda: len(engine.tasks) == 0)
 
 

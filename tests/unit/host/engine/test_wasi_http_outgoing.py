@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from host.engine import Code, Engine, EngineSettings
+from host.engine import Code, Engine
 from host.engine.wasip2_http_errors import error_code
 from lattice import errors, limits
 from lattice.wire import codec, http
 from tests.support.components import guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, Request, execution, run, until
 
 Reaction = Callable[[http.Request, http.Options], bytes | Awaitable[bytes]]
@@ -19,11 +20,8 @@ Reaction = Callable[[http.Request, http.Options], bytes | Awaitable[bytes]]
 
 @pytest.fixture
 async def engine(compiled: Path) -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=8, cache_dir=compiled) as engine:
+        yield engine
     await until(lambda: len(engine.tasks) == 0)
 
 

@@ -7,21 +7,19 @@ from typing import Any
 
 import pytest
 
-from host.engine import NOTHING, Engine, EngineSettings, World
+from host.engine import NOTHING, Engine, World
 from lattice import errors, limits
 from lattice.wire import codec
 from tests.support.components import ALLOCATOR, guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, execution, run
 from tests.support.wat import assemble
 
 
 @pytest.fixture
 async def engine(compiled: Path) -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=8, cache_dir=compiled) as engine:
+        yield engine
 
 
 POLL = """

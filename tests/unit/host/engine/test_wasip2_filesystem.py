@@ -7,23 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from host.engine import Code, Directory, Engine, EngineSettings, Execution, World, preview1
+from host.engine import Code, Directory, Engine, Execution, World, preview1
 from host.engine.descriptors import DESCRIPTORS_MAX, FILE_BYTES_MAX, Descriptors
 from host.engine.preview1 import WasiError
 from host.engine.reuse import ReusePolicy
 from lattice import errors
 from lattice.wire import codec
 from tests.support.components import guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, execution, run, until
+from tests.support.open_files import open_below
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(EngineSettings(instances_max=8))
-    yield engine
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+    async with idle_engine(instances_max=8) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -69,19 +68,6 @@ def readable(path: Path) -> Directory:
 async def outcomes(component: Code, data: Path, *steps: str) -> list[str]:
     """What came of each step in a writable directory, which is ``0``."""
     return (await answers(component, "\n".join(("directories", *steps)), writable(data)))[1:]
-
-
-def open_below(directory: Path) -> list[str]:
-    """What this process has open there."""
-    found = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            target = str(descriptor.readlink())
-        except FileNotFoundError:
-            continue
-        if target.startswith(str(directory)):
-            found.append(target)
-    return found
 
 
 def names(directory: Path) -> list[str]:

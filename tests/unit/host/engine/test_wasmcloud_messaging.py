@@ -10,6 +10,7 @@ from host.engine import Engine, EngineSettings
 from lattice import errors
 from lattice.wire import codec
 from tests.support.components import guest
+from tests.support.engines import idle_engine
 from tests.support.host_calls import Host, Request, execution, run
 
 PUBLISHED = codec.pack({"ok": None})
@@ -43,20 +44,17 @@ def broker() -> Broker:
 
 @pytest.fixture
 async def deliver(broker: Broker, compiled: Path) -> AsyncIterator[Deliver]:
-    engine = Engine(EngineSettings(instances_max=8, cache_dir=compiled))
-    component = await engine.load(guest("capabilities"))
+    async with idle_engine(instances_max=8, cache_dir=compiled) as engine:
+        component = await engine.load(guest("capabilities"))
 
-    async def deliver(body: bytes, *, reply_to: str | None = "inbox") -> Any:
-        payload = codec.pack([{"subject": "orders", "body": body, "reply-to": reply_to}])
-        call = execution(
-            component, payload, operation="handler.handle-message", host=Host(broker.take)
-        )
-        return codec.unpack(await run(call))
+        async def deliver(body: bytes, *, reply_to: str | None = "inbox") -> Any:
+            payload = codec.pack([{"subject": "orders", "body": body, "reply-to": reply_to}])
+            call = execution(
+                component, payload, operation="handler.handle-message", host=Host(broker.take)
+            )
+            return codec.unpack(await run(call))
 
-    yield deliver
-    left = engine.statistics()
-    engine.close()
-    assert (left.instances, left.workers_busy) == (0, 0), "a call kept its instance"
+        yield deliver
 
 
 def published(subject: str, body: bytes) -> tuple[str, list[Any]]:
