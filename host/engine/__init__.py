@@ -12,11 +12,12 @@ from host.engine.command import Finished, run_command
 from host.engine.component import Component
 from host.engine.component_execution import execution_of
 from host.engine.descriptors import NOTHING, Directory, World
-from host.engine.engine import Engine, EngineSettings, EngineStatistics
+from host.engine.engine import Engine, EngineStatistics
 from host.engine.execution import Execution
 from host.engine.guest import CallLimits, HostCalls
 from host.engine.module import Module
 from host.engine.reuse import Instances, ReusePolicy, parse_policy
+from host.engine.settings import EngineSettings
 
 __all__ = [
     "NOTHING",

@@ -1,4 +1,4 @@
-"""The engine: compiles modules, holds the pool their instances live in, and shares out the CPU.
+"""The engine: keeps compiled modules and the pool their instances live in, and shares out the CPU.
 
 Theory of operation. One wasmtime engine reserves address space for ``instances_max`` instances and
 fibers when it is made. Guests run on the event loop's thread; a guest that keeps the CPU is moved
@@ -13,45 +13,31 @@ and what they share with the loop's thread is written by one side only.
 import asyncio
 import collections
 import concurrent.futures
-import contextlib
 import ctypes
 import faulthandler
 import functools
-import os
-import platform
-import resource
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from host.engine import (
-    component,
-    component_binary,
-    ffi,
-    footprint,
-    gauge,
-    interfaces,
-    module,
-    native,
-    steps,
-    wapc,
-    wasi,
-)
-from host.engine.cache import Cache, CacheUnusableError
+from host.engine import ffi, module, native, steps, wapc
 from host.engine.code import Code, NativeCode
+from host.engine.compiling import Linked, Preparation
 from host.engine.component import Component
-from host.engine.component_ffi import COMPONENTS
 from host.engine.descriptors import Descriptors
-from host.engine.ffi import MODULES
-from host.engine.module import TABLE_ELEMENTS_MAX, Module, NativeModule
 from host.engine.reuse import IdleInstances, Instance, Instances, ReusePolicy
-from lattice import errors, limits
+from host.engine.settings import (
+    EngineSettings,
+    engine_config,
+    instances_that_fit,
+    modules_that_fit,
+)
+from lattice import errors
 from lattice.aio.tasks import TaskGroup
 
 if TYPE_CHECKING:
@@ -61,94 +47,17 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-MAPS_PER_INSTANCE = 5
-"""Memory mappings of an instance in the pool, counted with ten thousand of them: the image of its
-memory, the rest of it, the guard behind it, the stack, and the guard below that."""
-
-MAPS_RESERVED = 8_192
-"""Mappings left to everything else in the process: libraries, threads, compiled modules."""
-
-RESERVATION_BYTES = 4 * 1024 * limits.MIB
-"""Address space per memory at which compiled code needs no bounds checks: all an i32 can reach."""
-
-GUARD_BYTES = 32 * limits.MIB
-"""wasmtime's guard behind each memory, which covers the offsets that instructions add."""
-
-TABLE_ELEMENT_BYTES = 8
-
 FILE_THREADS = 4
 """Threads for work on files: disks do a few things at a time, and a share that hangs holds one."""
 
 _Key = tuple[str, bool]
 """A module's digest, and whether it is a program instead of an actor."""
 
-HOST_STACK_BYTES_MIN = 64 * limits.KIB
-"""Stack left to host functions below the guest's: an overflow there aborts the process."""
-
-CODE_BYTES_MIN = 32 * limits.KIB
-"""What a loaded module costs besides its code: tables, and the image of its memory."""
-
 EVICTED_SHARE = 1 / 16
 """So much of the bound is freed when code has to be evicted."""
 
 IDLE_TICKS = 50
 """Ticks without a guest after which the ticker parks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """How the engine is built; nothing of it can change later."""
-
-    instances_max: int = limits.INSTANCES_MAX
-    """Instances that may run or be suspended at a time, over all modules; lowered to what the
-    address space and ``vm.max_map_count`` allow."""
-    memory_bytes_max: int = limits.MEMORY_BYTES
-    """Largest memory any call may be given: the size of a place in the pool."""
-    stack_bytes: int = 256 * limits.KIB
-    """A fiber's stack; address space until it is touched."""
-    guest_stack_bytes: int = 128 * limits.KIB
-    """What the guest may use of it; the rest is for host functions, which only copy."""
-    epoch_tick_s: float = 0.005
-    """How long a guest runs before it is looked at again; the loop is held for at most two.
-
-    Each tick takes the interpreter's lock from a busy loop: at 2 ms a host that serves HTTP
-    answered a tenth fewer requests."""
-    cache_dir: Path | None = None
-    """Where compiled modules are kept between starts; ``None`` keeps none."""
-    cache_bytes_max: int = 1024 * limits.MIB
-    """Size of that directory: some hundred modules."""
-    code_bytes_max: int = limits.CODE_BYTES
-    """Memory of all modules' code together; beyond it the least recently used are evicted."""
-    module_bytes_max: int = limits.MODULE_BYTES_MAX
-    """Largest module accepted."""
-    compile_timeout_s: float = limits.COMPILE_TIMEOUT_S
-    """How long ``load`` waits for the compiler."""
-    reuse_bytes_max: int = limits.REUSE_IDLE_BYTES
-    """Memory of all idle instances that are kept for another call."""
-    worker_threads: int = os.cpu_count() or 1
-    """Threads for guests that keep the CPU: one per core, so that two of them run in parallel."""
-    native: bool = True
-    """Whether calls take their steps in C, where that was built, instead of through ``ctypes``."""
-    fuel: bool = False
-    """Whether to count the instructions of every call; tight loops run 1.8 times slower."""
-
-    def __post_init__(self) -> None:
-        """Refuse what the library would abort the process for, or what cannot work.
-
-        Raises:
-            InvalidRequest: names the setting and the bound it breaks.
-        """
-        stack_max = self.stack_bytes - HOST_STACK_BYTES_MIN
-        for name, value, least, most in (
-            ("instances_max", self.instances_max, 1, None),
-            ("memory_bytes_max", self.memory_bytes_max, 64 * limits.KIB, RESERVATION_BYTES),
-            ("guest_stack_bytes", self.guest_stack_bytes, 16 * limits.KIB, stack_max),
-            ("epoch_tick_s", self.epoch_tick_s, 0.0005, 1.0),
-            ("worker_threads", self.worker_threads, 1, 1_024),
-        ):
-            if value < least or (most is not None and value > most):
-                upper = "" if most is None else f" and at most {most}"
-                raise errors.InvalidRequest(f"{name} is {value}, must be at least {least}{upper}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,22 +96,6 @@ class EngineStatistics:
     """Guests in worker threads, or waiting for one, now."""
 
 
-class Compiled(NamedTuple):
-    """Native code whose imports are not resolved yet; whoever has it deletes it."""
-
-    pointer: ffi.Address
-    artefact_bytes: int
-    """Its size where it is kept; 0 if it is kept nowhere."""
-
-
-class Linked(NamedTuple):
-    """What comes of compiling and linking."""
-
-    native: NativeCode
-    make: Callable[[], Code]
-    """Makes the code's facts, without it, on the loop's thread."""
-
-
 class Engine:
     """Compiled modules, and everything an instance needs to run."""
 
@@ -214,9 +107,9 @@ class Engine:
         if not faulthandler.is_enabled():
             faulthandler.enable(file=2)
         self.settings = settings
-        self.instances_max = _instances_that_fit(settings)
+        self.instances_max = instances_that_fit(settings)
         self.memory_bytes_max = settings.memory_bytes_max
-        self.modules_loaded_max = _modules_that_fit()
+        self.modules_loaded_max = modules_that_fit()
         self.fuel = settings.fuel
         self.turn_ns = int(settings.epoch_tick_s * 1e9 / 2)
         """How long a guest may go on on the loop's thread once it was interrupted there."""
@@ -234,15 +127,14 @@ class Engine:
         """Calls that were not over after their first slice."""
         self.waiting: collections.deque[None] = collections.deque()
         """One token per guest that waits for a worker; a worker that sees one makes room."""
-        self.pointer = ffi.engine_new(_config(settings, self.instances_max))
+        self.pointer = ffi.engine_new(engine_config(settings, self.instances_max))
         found = native.load(_DELEGATES, name_bytes_max=wapc.NAME_BYTES_MAX)
         answered = found if settings.native else None
         self.steps = answered.steps if answered is not None else steps.PYTHON
         """How a call starts, goes on and ends."""
-        self._linker, self._known = _link(
-            self.pointer, answered.callbacks if answered is not None else {}
+        self._preparation = Preparation(
+            settings, self.pointer, answered.callbacks if answered is not None else {}
         )
-        self._cache = _open_cache(settings)
         self.idle = IdleInstances(bytes_max=settings.reuse_bytes_max, drop=self._drop_instance)
         self.reused = 0
         self._slots_made = 0
@@ -252,7 +144,7 @@ class Engine:
         self._loading: dict[_Key, asyncio.Future[Code]] = {}
         self._reloading: dict[_Key, asyncio.Future[bool]] = {}
         self._code_bytes = self._modules_loaded = self._evicted = self._reloaded = 0
-        self._calls = self._compiled = self._cache_hits = self._offloaded = self._busy = 0
+        self._calls = self._offloaded = self._busy = 0
         self._workers = concurrent.futures.ThreadPoolExecutor(
             settings.worker_threads, thread_name_prefix="guest"
         )
@@ -302,7 +194,7 @@ class Engine:
         loading = self._loading.get(key)
         if loading is None:
             loading = self._loading[key] = asyncio.get_running_loop().create_future()
-            work = asyncio.wrap_future(self._compiler.submit(self._prepare, *key, wasm))
+            work = asyncio.wrap_future(self._compiler.submit(self._preparation.prepare, *key, wasm))
             work.add_done_callback(functools.partial(self._linked, key, loading))
             loading.add_done_callback(lambda _: work.cancel())
         timeout_s = self.settings.compile_timeout_s
@@ -371,8 +263,8 @@ class Engine:
             idle=len(self.idle),
             reused=self.reused,
             calls=self._calls,
-            compiled=self._compiled,
-            cache_hits=self._cache_hits,
+            compiled=self._preparation.compiled,
+            cache_hits=self._preparation.cache_hits,
             offloaded=self._offloaded,
             workers_busy=self._busy,
         )
@@ -471,7 +363,7 @@ class Engine:
 
     def _delete(self) -> None:
         # The library counts references: modules and stores that are still there stay usable.
-        ffi.linker_delete(self._linker)
+        self._preparation.delete()
         ffi.engine_delete(self.pointer)
 
     def _tick(self) -> None:
@@ -510,7 +402,9 @@ class Engine:
             reloading = asyncio.get_running_loop().create_future()
             self._reloading[evicted.key] = reloading
             facts = evicted.facts if isinstance(evicted, Component) else None
-            work = asyncio.wrap_future(self._reader.submit(self._read, evicted.digest, facts))
+            work = asyncio.wrap_future(
+                self._reader.submit(self._preparation.read, evicted.digest, facts)
+            )
             work.add_done_callback(functools.partial(self._read_code, evicted, reloading))
             reloading.add_done_callback(lambda _: work.cancel())
         try:
@@ -519,23 +413,6 @@ class Engine:
             if reloading.cancelled() and self.closed:
                 raise errors.Draining("the engine is closed") from None
             raise
-
-    def _read(self, digest: str, facts: component.Facts | None) -> NativeCode | None:
-        """Load and link what is in the cache; runs in the reader's thread."""
-        compiler = MODULES if facts is None else COMPONENTS
-        compiled = self._from_cache(digest, compiler)
-        if compiled is None:
-            return None
-        try:
-            if facts is not None:
-                return self._resolve(compiled, facts)
-            return _native(self._linker, compiled.pointer)
-        except ffi.LibraryError as error:
-            # It was linked before: only a damaged artefact comes here, and compiling mends it.
-            log.warning("cached artefact does not link", digest=digest, reason=str(error))
-            return None
-        finally:
-            compiler.delete(compiled.pointer)
 
     def _read_code(
         self,
@@ -593,113 +470,6 @@ class Engine:
         idle.detach()
         self._evicted += 1
 
-    def _prepare(self, digest: str, command: bool, wasm: bytes) -> Linked:
-        """Compile, check and link; runs in the compiler's thread."""
-        if module.is_component(wasm):
-            if command:
-                raise errors.InvalidRequest(
-                    "a component can't be run as a program; start it as an actor"
-                )
-            return self._prepare_component(digest, wasm)
-        try:
-            compiled = self._compile(digest, module.without_much_debug(wasm), MODULES)
-        except ffi.LibraryError as error:
-            raise module.refused_by_compiler(str(error), self.settings.memory_bytes_max) from None
-        try:
-            types = ffi.module_types(compiled.pointer)
-            module.check_types(types, self._known, self.settings.memory_bytes_max, command=command)
-            native = _native(self._linker, compiled.pointer)
-        except ffi.LibraryError as error:
-            raise errors.InvalidRequest(f"the module cannot be linked: {error}") from None
-        finally:
-            MODULES.delete(compiled.pointer)
-        size = len(wasm)
-        return Linked(
-            native, lambda: Module(self, digest=digest, size=size, types=types, command=command)
-        )
-
-    def _prepare_component(self, digest: str, wasm: bytes) -> Linked:
-        size, wasm = len(wasm), module.without_much_debug(wasm)
-        binary = component_binary.read(wasm)
-        needs = footprint.footprint(binary)
-        footprint.check(needs, self.settings.memory_bytes_max)
-        try:
-            compiled, is_gauged = self._compile_gauged(digest, wasm, gauge.gauged(binary, needs))
-        except ffi.LibraryError as error:
-            raise component.refused_by_compiler(str(error)) from None
-        try:
-            facts = component.read_facts(
-                self.pointer,
-                compiled.pointer,
-                needs,
-                interfaces.ENTRIES,
-                is_gauged=is_gauged,
-            )
-            native = self._resolve(compiled, facts)
-        except ffi.LibraryError as error:
-            raise errors.InvalidRequest(f"the component cannot be linked: {error}") from None
-        finally:
-            COMPONENTS.delete(compiled.pointer)
-        return Linked(native, lambda: Component(self, digest=digest, size=size, facts=facts))
-
-    def _compile_gauged(
-        self, digest: str, wasm: bytes, gauged: bytes | None
-    ) -> tuple[Compiled, bool]:
-        """Compile a component, with the export that tells its memory if it compiles with it.
-
-        Raises:
-            LibraryError: it does not compile.
-        """
-        if gauged is not None:
-            try:
-                return self._compile(digest, gauged, COMPONENTS), True
-            except ffi.LibraryError as error:
-                # It is broken by itself, or has what we don't know of: a figure is no reason to
-                # refuse it.
-                log.info("component compiled as it is", digest=digest, reason=str(error)[:200])
-        return self._compile(digest, wasm, COMPONENTS), False
-
-    def _resolve(self, compiled: Compiled, facts: component.Facts) -> component.NativeComponent:
-        # The library doesn't say how much memory its code takes; where it isn't kept, its
-        # artefact is made only to be measured.
-        size = compiled.artefact_bytes or len(COMPONENTS.serialize(compiled.pointer))
-        return component.resolve(
-            self.pointer,
-            compiled.pointer,
-            facts,
-            interfaces.FUNCTIONS,
-            size=size + CODE_BYTES_MIN,
-        )
-
-    def _compile(self, digest: str, wasm: bytes, compiler: ffi.Compiler) -> Compiled:
-        """Compile, or find compiled.
-
-        Raises:
-            LibraryError: it does not compile.
-        """
-        if (compiled := self._from_cache(digest, compiler)) is not None:
-            return compiled
-        pointer = compiler.compile(self.pointer, wasm)
-        self._compiled += 1
-        if self._cache is None:
-            return Compiled(pointer, 0)
-        artefact = compiler.serialize(pointer)
-        self._cache.put(digest, artefact)
-        return Compiled(pointer, len(artefact))
-
-    def _from_cache(self, digest: str, compiler: ffi.Compiler) -> Compiled | None:
-        if self._cache is None or (artefact := self._cache.get(digest)) is None:
-            return None
-        # From the bytes whose digest was checked, not from the file, which may change meanwhile.
-        try:
-            pointer = compiler.deserialize(self.pointer, artefact)
-        except ffi.LibraryError as error:
-            log.warning("cached artefact does not load", digest=digest, reason=str(error))
-            self._cache.remove(digest)
-            return None
-        self._cache_hits += 1
-        return Compiled(pointer, len(artefact))
-
     def _linked(
         self, key: _Key, loading: asyncio.Future[Code], work: asyncio.Future[Linked]
     ) -> None:
@@ -715,7 +485,7 @@ class Engine:
             native, make = work.result()
             owner = self._modules.get(key)
             if owner is None:
-                owner = self._modules[key] = make()
+                owner = self._modules[key] = make(self)
             if owner.is_loaded:
                 native.delete()
             else:
@@ -724,126 +494,4 @@ class Engine:
                 loading.set_result(owner)
 
 
-def _native(linker: int, compiled: int) -> NativeModule:
-    """Resolve the imports of a compiled module.
-
-    Raises:
-        LibraryError: they can't be.
-    """
-    size = ffi.code_bytes(compiled) + CODE_BYTES_MIN
-    return NativeModule(ffi.instantiate_pre(linker, compiled), size)
-
-
 _DELEGATES = {name: callback for name, (_, _, callback) in wapc.FUNCTIONS.items()}
-
-
-def _link(engine: int, answered: Mapping[str, Any]) -> tuple[int, module.Signatures]:
-    """Make a linker with every host function, and the table of their signatures.
-
-    Those of the ABI that are ``answered`` are there instead of ours.
-    """
-    linker = ffi.linker_new(engine)
-    known: module.Signatures = {}
-    tables = [(name, wapc.FUNCTIONS) for name in wapc.MODULES]
-    tables.append((wasi.MODULE, wasi.FUNCTIONS))
-    for home, functions in tables:
-        for name, (parameters, results, callback) in functions.items():
-            ffi.linker_define(
-                linker,
-                home,
-                name,
-                parameters,
-                results,
-                answered.get(name, callback),
-                suspends=isinstance(callback, ffi.AsyncCallback),
-            )
-            known[home, name] = ffi.signature(parameters, results)
-    return linker, known
-
-
-def _config(settings: EngineSettings, instances_max: int) -> ffi.EngineConfig:
-    return ffi.EngineConfig(
-        instances_max=instances_max,
-        memory_bytes_max=settings.memory_bytes_max,
-        table_elements_max=TABLE_ELEMENTS_MAX,
-        stack_bytes=settings.stack_bytes,
-        guest_stack_bytes=settings.guest_stack_bytes,
-        fuel=settings.fuel,
-        warm_slots=100,
-        # What a small C guest touches, its stack and a page of data, is cleared by hand instead of
-        # given back to the kernel: with cold caches a call takes 40 us instead of 50, 64 KiB gain
-        # no more. Every place used in a burst keeps as much, 200 MB for ten thousand.
-        memory_keep_resident_bytes=20 * limits.KIB,
-        table_keep_resident_bytes=4 * limits.KIB,
-        stack_keep_resident_bytes=0,
-        # A batch would save another microsecond, and keep the memory of guests that have ended.
-        decommit_batch=1,
-    )
-
-
-def _open_cache(settings: EngineSettings) -> Cache | None:
-    if settings.cache_dir is None:
-        return None
-    shaping = (
-        ffi.VERSION,
-        platform.machine(),
-        settings.fuel,
-        settings.memory_bytes_max,
-        settings.guest_stack_bytes,
-        # Compiled code carries the lines of its source, and a component's tells its memory.
-        "lines",
-        (gauge.NAME, gauge.EDITION),
-    )
-    try:
-        return Cache(
-            settings.cache_dir, bytes_max=settings.cache_bytes_max, fingerprint=repr(shaping)
-        )
-    except CacheUnusableError as error:
-        log.warning("modules are not cached", reason=str(error))
-        return None
-
-
-def _instances_that_fit(settings: EngineSettings) -> int:
-    """Lower ``instances_max`` to what the kernel will grant, and say so.
-
-    It must be known before: an engine that cannot reserve its pool aborts the process.
-    """
-    asked = settings.instances_max
-    ceiling = instances_ceiling()
-    fit = min(asked, ceiling)
-    per_instance = (
-        RESERVATION_BYTES
-        + GUARD_BYTES
-        + settings.stack_bytes
-        + ffi.TABLES * TABLE_ELEMENTS_MAX * TABLE_ELEMENT_BYTES
-    )
-    while fit > 1 and not ffi.can_reserve(fit * per_instance):
-        fit //= 2
-    if fit < asked:
-        log.warning(
-            "fewer instances than asked for",
-            asked=asked,
-            instances_max=fit,
-            map_count_ceiling=ceiling,
-            remedy="raise vm.max_map_count, and the limit on address space",
-        )
-    else:
-        log.info("pool of instances", instances_max=fit, map_count_ceiling=ceiling)
-    return fit
-
-
-def _modules_that_fit() -> int:
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(limits.MODULES_LOADED, files // 2))
-
-
-def instances_ceiling() -> int:
-    """Instances for which ``vm.max_map_count`` has room."""
-    return max(1, (_map_count_max() - MAPS_RESERVED) // MAPS_PER_INSTANCE)
-
-
-def _map_count_max() -> int:
-    with contextlib.suppress(OSError, ValueError):
-        return int(Path("/proc/sys/vm/max_map_count").read_text())
-    # Linux's own default; other systems have no such limit, and fewer instances than this.
-    return 65_530

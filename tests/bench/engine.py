@@ -17,7 +17,7 @@ from host.engine import (
     ReusePolicy,
     execution_of,
 )
-from host.engine.engine import MAPS_PER_INSTANCE, MAPS_RESERVED, instances_ceiling
+from host.engine.settings import MAPS_PER_INSTANCE, MAPS_RESERVED, instances_ceiling
 from tests.bench.memory import resident_bytes, settled_bytes
 from tests.bench.report import Row, median_row, percentile
 from tests.support.host_calls import NoExchange

@@ -194,7 +194,7 @@ async def test_who_waits_for_code_that_somebody_else_compiled_meanwhile_goes_on(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     echo = await evicted_echo(engine)
-    read = engine._read
+    read = engine._preparation.read
 
     def read_late(digest: str, facts: None) -> object:
         native = read(digest, facts)
@@ -207,7 +207,7 @@ async def test_who_waits_for_code_that_somebody_else_compiled_meanwhile_goes_on(
         engine._attach(echo, native)
 
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(engine, "_read", read_late)
+    monkeypatch.setattr(engine._preparation, "read", read_late)
     await engine.reload(echo, never_fetched)
     assert await run(execution(echo, b"x")) == b"x"
     assert engine.statistics().modules_loaded == 1
