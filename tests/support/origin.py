@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from tests.support.upstream import Exchange
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -122,7 +124,7 @@ class Origin:
                 if not self.is_accepting:
                     await asyncio.Event().wait()
                 while not writer.is_closing():
-                    asked = await _read(reader)
+                    asked = await _read(reader, writer)
                     self.asked.append(asked)
                     await self.answers(asked, writer)
         finally:
@@ -157,28 +159,13 @@ class _Watched(asyncio.StreamReaderProtocol):
             self._serving.cancel()
 
 
-async def _read(reader: asyncio.StreamReader) -> Asked:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    method, path, _ = head[0].split(" ")
-    headers = _fields(head[1:])
-    framing = {name.lower(): value for name, value in headers}
-    if framing.get("transfer-encoding") == "chunked":
-        body, trailers = await _read_chunks(reader)
-        return Asked(method, path, headers, body, trailers)
-    return Asked(
-        method, path, headers, await reader.readexactly(int(framing.get("content-length", "0")))
-    )
-
-
-async def _read_chunks(reader: asyncio.StreamReader) -> tuple[bytes, list[tuple[str, str]]]:
-    body = b""
-    while size := int(await reader.readuntil(b"\r\n"), 16):
-        body += await reader.readexactly(size)
-        await reader.readexactly(2)
-    lines = []
-    while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
-        lines.append(line.decode("latin-1").rstrip("\r\n"))
-    return body, _fields(lines)
+async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Asked:
+    exchange = Exchange(reader, writer)
+    await exchange.read_head()
+    first, *lines = exchange.head.split("\r\n")
+    method, path, _ = first.split(" ")
+    body = b"".join([piece async for piece in exchange.pieces()])
+    return Asked(method, path, _fields(lines), body, _fields(exchange.trailers))
 
 
 def _fields(lines: list[str]) -> list[tuple[str, str]]:

@@ -13,16 +13,17 @@ class Exchange:
         self._reader = reader
         self._writer = writer
         self.head = ""
-        """Request line and headers, in lower case."""
+        """Request line and headers, as they were written."""
         self.body_bytes = 0
         """What has come of the body."""
         self.trailers: list[str] = []
 
     async def read_head(self) -> None:
-        self.head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        self.head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
 
     def header(self, name: str) -> str | None:
-        lines = [line.partition(":") for line in self.head.split("\r\n")[1:]]
+        """The value of a header, in lower case."""
+        lines = [line.partition(":") for line in self.head.lower().split("\r\n")[1:]]
         return next((value.strip() for key, _, value in lines if key == name), None)
 
     async def pieces(self) -> AsyncIterator[bytes]:
