@@ -99,7 +99,6 @@ def parse_call_alias(text: str) -> Interface:
 def _token(text: str, what: str) -> str:
     if len(text) > NAME_CHARS_MAX or not _TOKEN.fullmatch(text):
         raise errors.InvalidRequest(
-            f"{text[:NAME_CHARS_MAX]!r} is no {what}:"
-            f" want 1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 _ -"
+            f"{text[:NAME_CHARS_MAX]!r} is no {what}: want 1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 _ -"
         )
     return text

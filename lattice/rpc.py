@@ -6,7 +6,6 @@ process's budget for it; nothing else is.
 """
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,10 +20,11 @@ from lattice.aio import retry
 from lattice.aio.arrivals import Arrivals
 from lattice.aio.tasks import TaskGroup
 from lattice.aio.turns import Line, Turns
-from lattice.bus import Bus, Message, ObjectStore, Subscription
+from lattice.bus import Bus, Message, Subscription
 from lattice.cancellation import CancellableCalls
 from lattice.departures import Departures
 from lattice.idempotency import OncePerKey
+from lattice.payloads import Payloads, check_size
 from lattice.streams import Borrowed, Loan, Streams
 from lattice.wire import invocation as wire
 from lattice.wire.invocation import Invocation, PayloadRef, Reply
@@ -296,7 +296,7 @@ class Rpc:
         """
         try:
             self._check(invocation)
-            _check_size(invocation.payload)
+            check_size(invocation.payload)
             outcome = target.accept(invocation)
             reply = outcome if isinstance(outcome, Reply) else await outcome
             try:
@@ -721,78 +721,6 @@ class Service:
         )
 
 
-class Payloads:
-    """Payloads too large for a message, by reference, in an object store that forgets them."""
-
-    def __init__(self, bus: Bus, lattice: str) -> None:
-        self._bus = bus
-        self._bucket = subjects.payload_bucket(lattice)
-        self._store: ObjectStore | None = None
-
-    @property
-    def inline_bytes_max(self) -> int:
-        """Largest payload that travels inside its envelope on this connection."""
-        room = self._bus.max_payload - limits.ENVELOPE_BYTES_MARGIN
-        return min(limits.INLINE_PAYLOAD_BYTES, room)
-
-    async def put(self, name: str, payload: bytes) -> PayloadRef:
-        """Store a payload for one reader.
-
-        Raises:
-            PayloadTooLarge: over the limit of all payloads.
-            Unavailable: NATS is away, or the store is full.
-        """
-        _check_size(payload)
-        store = await self._open()
-        digest = await store.put(name, payload)
-        return PayloadRef(name=name, size=len(payload), digest=digest)
-
-    async def take(self, ref: PayloadRef) -> bytes:
-        """Fetch a payload and remove it from the store.
-
-        Raises:
-            LatticeError: as ``read``.
-        """
-        payload = await self.read(ref)
-        await (await self._open()).delete(ref.name)
-        return payload
-
-    async def read(self, ref: PayloadRef) -> bytes:
-        """Fetch a payload that others will read as well.
-
-        Raises:
-            PayloadTooLarge: it says it is over the limit, or turns out to be.
-            InvalidRequest: it is not what the reference says.
-            Unavailable: NATS is away, or the payload has expired.
-        """
-        if ref.size > limits.PAYLOAD_BYTES_MAX:
-            raise errors.PayloadTooLarge("payload", ref.size, limits.PAYLOAD_BYTES_MAX)
-        store = await self._open()
-        try:
-            payload = await store.get(ref.name, bytes_max=limits.PAYLOAD_BYTES_MAX)
-        except errors.NotFound as error:
-            raise errors.Unavailable(f"the payload is gone: {error.text}") from error
-        if hashlib.sha256(payload).hexdigest() != ref.digest:
-            raise errors.InvalidRequest("the payload is not the one its reference names")
-        return payload
-
-    async def discard(self, ref: PayloadRef) -> None:
-        """Remove a payload that nobody will read; should that fail, it expires."""
-        try:
-            await (await self._open()).delete(ref.name)
-        except (errors.Unavailable, errors.Denied) as error:
-            log.debug("a payload could not be removed", error=error.text)
-
-    async def _open(self) -> ObjectStore:
-        if self._store is None:
-            self._store = await self._bus.objects(
-                self._bucket,
-                ttl_s=limits.PAYLOAD_TTL_S,
-                bytes_max=limits.PAYLOAD_STORE_BYTES_MAX,
-            )
-        return self._store
-
-
 def _check_whole(invocation: Invocation) -> None:
     """Hold a call with an idempotency key to being all in its payload, and its answer too.
 
@@ -802,11 +730,6 @@ def _check_whole(invocation: Invocation) -> None:
     if invocation.stream is not None or invocation.stream_token is not None:
         raise errors.InvalidRequest("a call with an idempotency key must be whole: it has a stream")
     invocation.takes_stream = False
-
-
-def _check_size(payload: bytes) -> None:
-    if len(payload) > limits.PAYLOAD_BYTES_MAX:
-        raise errors.PayloadTooLarge("payload", len(payload), limits.PAYLOAD_BYTES_MAX)
 
 
 def _check_answer(payload: bytes) -> None:

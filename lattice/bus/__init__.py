@@ -10,8 +10,9 @@ from lattice.bus import library as library
 from lattice.bus.account import Account, AccountFacts, ServerFacts, StreamFacts, Usage
 from lattice.bus.buckets import Bucket, Entry
 from lattice.bus.client import OUTGOING_BYTES_MAX
-from lattice.bus.connection import Bus, BusStatistics, Message, NatsSettings, Subscription
+from lattice.bus.connection import Bus, BusStatistics, Message, Subscription
 from lattice.bus.containers import Containers, ObjectWriter, StoredObject
+from lattice.bus.credentials import NatsSettings
 from lattice.bus.objects import ObjectStore
 from lattice.bus.streams import PullConsumer, StoredAt, StoredMessage
 

@@ -18,23 +18,18 @@ What nats-py leaves open and we don't (measured on 2.15 and 2.16):
 """
 
 import asyncio
-import base64
 import re
-import ssl
 from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
 
 import nats.errors
-import nkeys
 import structlog
 from nats.js import JetStreamContext
 
-from lattice import errors, limits, names
+from lattice import errors, limits
 from lattice.aio import retry
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import library, liveness
@@ -50,6 +45,7 @@ from lattice.bus.client import (
     headers_bytes,
 )
 from lattice.bus.containers import Containers
+from lattice.bus.credentials import NatsSettings, login_options, without_credentials
 from lattice.bus.liveness import PROBE, Fault, Liveness, Look
 from lattice.bus.objects import ObjectStore, open_objects
 from lattice.bus.streams import (
@@ -84,30 +80,6 @@ LEAVE_S_MAX = 5.0
 """Leaving and arriving: beyond that whatever waits for it hears that there is no connection."""
 
 _FORBIDDEN = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NatsSettings:
-    """How to reach NATS. Credentials never appear in a log line or an error text."""
-
-    servers: tuple[str, ...] = field(default=(names.DEFAULT_NATS_URL,), repr=False)
-    credentials_file: str | None = None
-    user_jwt: str | None = field(default=None, repr=False)
-    user_seed: str | None = field(default=None, repr=False)
-    tls_ca_file: str | None = None
-    replicas: int = 1
-    """Servers that keep a copy of each bucket and object store that is made here."""
-
-    @property
-    def public_url(self) -> str:
-        """The first server without user and password."""
-        return without_credentials(self.servers[0])
-
-
-def without_credentials(url: str) -> str:
-    """A URL that may be shown."""
-    scheme, _, address = url.rpartition("://")
-    return f"{scheme or 'nats'}://{address.rpartition('@')[2]}"
 
 
 class Message(Protocol):
@@ -284,7 +256,7 @@ class Bus:
             "connect_timeout": CONNECT_TIMEOUT_S,
             # Never reached: its wait for the socket swallows cancellations, so ours comes before.
             "pending_size": 1024 * limits.MIB,
-        } | _credentials(settings)
+        } | login_options(settings)
         client = await _connect_once(settings, options)
         bus = cls(client, settings, name=name)
         await bus._open_inbox()
@@ -368,24 +340,6 @@ class Bus:
                 check_subject(reply)
             except nats.errors.BadSubjectError:
                 raise _no_subject(reply) from None
-        await self._publish(subject, payload, reply, headers)
-
-    async def respond(self, message: Message, payload: bytes) -> None:
-        """Answer a message, if it wants an answer; as ``publish``, in a third of the time.
-
-        Raises:
-            Unavailable: not connected.
-            PayloadTooLarge: over the server's ``max_payload``.
-        """
-        reply = message.reply
-        if not reply:
-            return
-        if self._between is not None or not self._client.answer(reply.encode(), payload):
-            await self._publish(reply, payload, "", None)
-
-    async def _publish(
-        self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
-    ) -> None:
         if self._between is not None:
             self._unsent += 1
             try:
@@ -405,6 +359,19 @@ class Bus:
             raise errors.NatsAway("not connected to NATS") from None
         except (nats.errors.Error, OSError) as error:
             raise _unavailable(error) from error
+
+    async def respond(self, message: Message, payload: bytes) -> None:
+        """Answer a message, if it wants an answer; as ``publish``, in a third of the time.
+
+        Raises:
+            Unavailable: not connected.
+            PayloadTooLarge: over the server's ``max_payload``.
+        """
+        reply = message.reply
+        if not reply:
+            return
+        if self._between is not None or not self._client.answer(reply.encode(), payload):
+            await self.publish(reply, payload)
 
     async def request(
         self,
@@ -442,7 +409,8 @@ class Bus:
                     room = self._client.wait_room()
                     await asyncio.wait((answer, room), return_when=FIRST_COMPLETED)
                 if not answer.done():
-                    await self._publish(subject, payload, f"{self._inbox}.{token}", headers)
+                    reply = f"{self._inbox}.{token}"
+                    await self.publish(subject, payload, reply=reply, headers=headers)
                 message = await answer
             finally:
                 timer.cancel()
@@ -971,56 +939,6 @@ async def _wait_until(deadline: float, future: asyncio.Future[None]) -> None:
 def _expire(answer: asyncio.Future[Message]) -> None:
     if not answer.done():
         answer.set_exception(errors.DeadlineExceeded("no answer within the deadline"))
-
-
-def _credentials(settings: NatsSettings) -> dict[str, Any]:
-    """The options that say who we are.
-
-    Raises:
-        InvalidRequest: a file can't be read, or what is in it is not what it should be.
-    """
-    try:
-        return _read_credentials(settings)
-    except (OSError, ValueError, nkeys.NkeysError) as error:
-        # The error's own words may repeat what it could not read.
-        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-        raise errors.InvalidRequest(f"the NATS credentials can't be used: {reason}") from None
-
-
-def _read_credentials(settings: NatsSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if settings.credentials_file:
-        # The client reads it again on each connection; what is wrong with it must show now.
-        Path(settings.credentials_file).read_text(encoding="utf-8")
-        options["user_credentials"] = settings.credentials_file
-    elif settings.user_jwt and settings.user_seed:
-        jwt, pair = (
-            settings.user_jwt.encode(),
-            nkeys.from_seed(bytearray(settings.user_seed.encode())),
-        )
-        options["user_jwt_cb"] = lambda: bytearray(jwt)
-        options["signature_cb"] = lambda nonce: base64.b64encode(pair.sign(nonce.encode()))
-    elif (login := _common_login(settings.servers)) is not None:
-        # Also for servers that nobody named and the cluster told of.
-        options["user"], options["password"] = login
-    if settings.tls_ca_file:
-        options["tls"] = ssl.create_default_context(cafile=settings.tls_ca_file)
-    return options
-
-
-def _common_login(servers: Iterable[str]) -> tuple[str, str] | None:
-    """User and password, if every address carries the same."""
-    logins = set()
-    for server in servers:
-        # What is no address is told when it is dialled.
-        with suppress(ValueError):
-            address = urlsplit(server if "://" in server else f"nats://{server}")
-            logins.add((address.username, address.password))
-    match list(logins):
-        case [(str(user), str(password))]:
-            return user, password
-        case _:
-            return None
 
 
 def _no_subject(subject: str) -> errors.InvalidRequest:

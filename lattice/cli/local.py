@@ -22,7 +22,7 @@ from lattice import errors, limits
 from lattice.aio import processes
 from lattice.aio.tasks import TaskGroup
 from lattice.bus import Bus, NatsSettings
-from lattice.bus.connection import without_credentials
+from lattice.bus.credentials import without_credentials
 from lattice.bus.server import NatsServer
 from lattice.cli import output
 from lattice.cli.output import Failed

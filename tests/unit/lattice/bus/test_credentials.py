@@ -1,7 +1,7 @@
 import pytest
 
 from lattice.bus import NatsSettings
-from lattice.bus.connection import _common_login, without_credentials
+from lattice.bus.credentials import _common_login, without_credentials
 
 
 @pytest.mark.parametrize(
