@@ -1,11 +1,13 @@
 """What a component's memory has grown to: told by an export that the host adds to its binary."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from host.engine import CallLimits, Code, Component, Engine, EngineSettings, gauge
+from host.engine import CallLimits, Code, Component, Engine, EngineSettings, gauge, steps, traps
 from host.engine.component_binary import PAGE_BYTES, read
+from host.engine.component_execution import ComponentExecution
 from host.engine.footprint import INSTANCES_MAX, MEMORIES_MAX, footprint
 from host.engine.gauge import NAME, gauged
 from host.engine.reuse import ReusePolicy
@@ -84,6 +86,26 @@ async def test_a_call_that_fails_tells_what_it_started_with(engine: Engine) -> N
     with pytest.raises(errors.ActorTrapped):
         await run(call)
     assert call.usage.memory_bytes == PAGE_BYTES
+
+
+async def test_an_instance_that_trapped_lets_nobody_ask_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is why a call that fails tells no more."""
+    settle = ComponentExecution._settle
+
+    def ask_then_settle(call: ComponentExecution, state: int) -> bool:
+        slot, place = call._guest.slot, call._code.native.gauge
+        assert "unreachable" in str(traps.explain_component(slot, call._guest))
+        assert place is not None
+        call._ask_gauge(place)
+        assert call._step(time.CLOCK_MONOTONIC) == steps.FAULT
+        return settle(call, state)
+
+    call = execution(await engine.load(growing()), codec.pack([13]), operation="grow0")
+    monkeypatch.setattr(ComponentExecution, "_settle", ask_then_settle)
+    with pytest.raises(errors.ActorTrapped, match="cannot enter component instance"):
+        await run(call)
 
 
 async def test_an_instance_that_is_kept_tells_it_anew(engine: Engine) -> None:
