@@ -86,6 +86,15 @@ def test_a_call_names_its_caller(lattice: str, target: str, source: str) -> None
     assert subjects.caller_of(subjects.call(lattice, target, source)) == source
 
 
+@given(tokens, tokens, tokens, tokens)
+def test_a_call_to_a_copy_names_its_caller_and_its_target(
+    lattice: str, target: str, host: str, source: str
+) -> None:
+    subject = subjects.copy_call(lattice, target, host, source)
+
+    assert (subjects.target_of(subject), subjects.caller_of(subject)) == (target, source)
+
+
 @given(tokens, tokens, tokens)
 def test_a_cancellation_names_target_and_caller(lattice: str, target: str, source: str) -> None:
     subject = subjects.cancel(lattice, target, source)
