@@ -4,10 +4,13 @@ Their READMEs' commands are typed by ``test_pages``; here is what a page can't s
 """
 
 import asyncio
+import itertools
 import json
 import random
 import shutil
-from collections.abc import AsyncIterator
+import struct
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -180,6 +183,123 @@ async def test_each_pixel_of_a_thumbnail_is_the_mean_of_its_area(tmp_path: Path)
             )
 
 
+async def test_a_thumbnail_of_a_png_is_a_png_of_what_it_shows(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    width, height, narrow, low = 40, 30, 8, 6
+    async with deployed("thumbnailer", tmp_path) as (_, client):
+        for (kind, step), pack in itertools.product(
+            ((0, 1), (2, 3), (3, 1), (4, 2), (6, 4)), (stored, fixed, dynamic)
+        ):
+            # Few values, so that there is something to pack.
+            values = bytes(chance.choices(range(0, 256, 51), k=width * height * step))
+            palette = chance.randbytes(3 * 256)
+            picture = png(width, height, kind, step, values, palette, chance, pack)
+            assert (await client.put("/any", content=picture)).status_code == 201
+            made = await client.post(f"/any?width={narrow}")
+            assert made.text == f"{narrow}x{low}\n"
+
+            answer = await client.get("/any")
+            assert answer.headers["content-type"] == "image/png"
+            channels = shown(kind, values, palette)
+            assert read_png(answer.content) == (
+                (narrow, low, 2 if len(channels) == 3 else 0),
+                bytes(
+                    mean(channel, (width, height), (narrow, low), (x, y))
+                    for y in range(low)
+                    for x in range(narrow)
+                    for channel in channels
+                ),
+            )
+
+
+def shown(kind: int, values: bytes, palette: bytes) -> list[bytes]:
+    """What a picture shows on white, channel by channel."""
+
+    def on_white(value: int, opacity: int) -> int:
+        return (value * opacity + 255 * (255 - opacity) + 127) // 255
+
+    match kind:
+        case 0:
+            return [values]
+        case 2:
+            return [values[channel::3] for channel in range(3)]
+        case 3:
+            return [bytes(palette[3 * value + channel] for value in values) for channel in range(3)]
+        case 4:
+            return [bytes(map(on_white, values[::2], values[1::2]))]
+        case _:
+            return [bytes(map(on_white, values[channel::4], values[3::4])) for channel in range(3)]
+
+
+def png(
+    width: int,
+    height: int,
+    kind: int,
+    step: int,
+    values: bytes,
+    palette: bytes,
+    chance: random.Random,
+    pack: Callable[[bytes], bytes],
+) -> bytes:
+    """A picture whose rows are written as differences of every kind."""
+    row_bytes, rows, above = width * step, bytearray(), bytes(width * step)
+    for y in range(height):
+        row = values[y * row_bytes : (y + 1) * row_bytes]
+        how = chance.randrange(5)
+        rows.append(how)
+        for x, value in enumerate(row):
+            left = row[x - step] if x >= step else 0
+            corner = above[x - step] if x >= step else 0
+            rows.append((value - predicted(how, left, above[x], corner)) % 256)
+        above = row
+    head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    packed = pack(bytes(rows))
+    parts = [(b"IHDR", head), (b"tEXt", b"Comment\0by chance"), (b"PLTE", palette)]
+    parts += [(b"IDAT", packed[at : at + 500]) for at in range(0, len(packed), 500)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in [*parts, (b"IEND", b"")])
+
+
+def stored(data: bytes) -> bytes:
+    return zlib.compress(data, 0)
+
+
+def fixed(data: bytes) -> bytes:
+    packer = zlib.compressobj(strategy=zlib.Z_FIXED)
+    return packer.compress(data) + packer.flush()
+
+
+def dynamic(data: bytes) -> bytes:
+    return zlib.compress(data, 9)
+
+
+def predicted(how: int, left: int, above: int, corner: int) -> int:
+    nearest = min((left, above, corner), key=lambda value: abs(left + above - corner - value))
+    return (0, left, above, (left + above) // 2, nearest)[how]
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def read_png(file: bytes) -> tuple[tuple[int, int, int], bytes]:
+    """Width, height and kind of a picture, and its values: one whose rows are no differences."""
+    assert file.startswith(b"\x89PNG\r\n\x1a\n")
+    at, found = 8, {}
+    while at < len(file):
+        (size,) = struct.unpack(">I", file[at : at + 4])
+        name, body = file[at + 4 : at + 8], file[at + 8 : at + 8 + size]
+        assert file[at : at + 12 + size] == chunk(name, body)
+        found[name] = body
+        at += 12 + size
+    width, height, depth, kind, *rest = struct.unpack(">IIBBBBB", found[b"IHDR"])
+    assert (depth, rest) == (8, [0, 0, 0])
+    rows = zlib.decompress(found[b"IDAT"])
+    row_bytes = len(rows) // height
+    assert set(rows[::row_bytes]) == {0}
+    values = b"".join(rows[y * row_bytes + 1 : (y + 1) * row_bytes] for y in range(height))
+    return (width, height, kind), values
+
+
 def mean(pixels: bytes, size: tuple[int, int], small: tuple[int, int], at: tuple[int, int]) -> int:
     """What a thumbnail's pixel should be, worked out in fractions, halves rounded up."""
     (left, right), (top, bottom) = [
@@ -212,6 +332,8 @@ async def test_a_thumbnailer_refuses_what_is_no_picture_and_goes_on(tmp_path: Pa
             b"P5 2 2 65535\n" + bytes(8),
             b"P5 4294967297 1 255\n\0",
             b"P6 10000 10000 255\n\0",
+            b"\x89PNG\r\n\x1a\n",
+            *spoilt(),
         ):
             assert (await client.put("/wrong", content=wrong)).status_code == 415, wrong
         assert (await client.post("/wrong")).status_code == 404
@@ -221,6 +343,26 @@ async def test_a_thumbnailer_refuses_what_is_no_picture_and_goes_on(tmp_path: Pa
             assert (await client.post(f"/dot?{query}")).status_code == 400, query
         assert (await client.post("/dot?width=1")).text == "1x1\n"
         assert (await client.get("/dot")).content == b"P5 1 1 255\n\x07"
+
+
+def spoilt() -> Iterator[bytes]:
+    """Pictures that were cut off, have a byte too much, or say that they are huge or otherwise."""
+    chance = random.Random(3)
+    good = png(9, 9, 2, 3, chance.randbytes(243), b"", chance, dynamic)
+    for end in range(9, len(good), 7):
+        yield good[:end]
+    for head in (
+        struct.pack(">IIBBBBB", 10_000, 10_000, 8, 2, 0, 0, 0),
+        struct.pack(">IIBBBBB", 0, 9, 8, 2, 0, 0, 0),
+        struct.pack(">IIBBBBB", 9, 9, 16, 2, 0, 0, 0),
+        struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 1),
+        struct.pack(">IIBBBBB", 9, 9, 8, 7, 0, 0, 0),
+        struct.pack(">IIBBBBB", 9, 10, 8, 2, 0, 0, 0),
+        struct.pack(">IIBBBBB", 9, 8, 8, 2, 0, 0, 0),
+    ):
+        yield good[:8] + chunk(b"IHDR", head) + good[33:]
+    # Values without colours.
+    yield good[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 27, 9, 8, 3, 0, 0, 0)) + good[33:]
 
 
 async def test_a_thumbnail_that_takes_too_long_is_ended_and_leaves_nothing(

@@ -1,31 +1,24 @@
 /*
  * thumbnailer: makes small pictures of large ones, from blobs to blobs.
  *
- * Pictures are PPM and PGM, the plainest formats there are: a line of text, then the pixels. Each pixel
- * of a thumbnail is the mean of the area that it stands for; where a pixel of the picture lies on the
+ * Pictures are PNG, or PPM and PGM, the plainest formats there are: a line of text, then the pixels. A
+ * thumbnail has its picture's format. Each pixel of a thumbnail is the mean of the area that it stands for; where a pixel of the picture lies on the
  * border of two areas, each has its share. All of it is integer arithmetic, and exact.
  */
 #include "http.h"
+#include "image.h"
 #include "lattice.h"
 #include "msgpack.h"
+#include "png.h"
 #include "wit.h"
 
 /* A picture in whole, in memory; the HTTP server takes as much in a request. */
 #define IMAGE_BYTES_MAX (4 * 1024 * 1024)
-#define SIDE_MAX 10000
 #define WIDTH_DEFAULT 64
 #define NAME_BYTES_MAX 100
 
 #define IMAGES LATTICE_TEXT("images")
 #define THUMBNAILS LATTICE_TEXT("thumbnails")
-
-typedef struct {
-    uint32_t width;
-    uint32_t height;
-    /* 1: grey, 3: red, green and blue. 0: it is no such picture. */
-    uint32_t channels;
-    const uint8_t *pixels;
-} image;
 
 /* A number of a header, up to SIDE_MAX; 0 when there is none. */
 static uint32_t read_number(lattice_bytes *text)
@@ -57,11 +50,22 @@ static void skip_space(lattice_bytes *text)
     }
 }
 
-/* "P6 WIDTH HEIGHT 255" and one white space, then a byte for each channel of each pixel. */
+static bool is_png(lattice_bytes file)
+{
+    const lattice_bytes signature = PNG_SIGNATURE;
+
+    return file.size > signature.size &&
+           lattice_equal((lattice_bytes){file.data, signature.size}, signature);
+}
+
+/* "P6 WIDTH HEIGHT 255" and one white space, then a byte for each channel of each pixel; or PNG. */
 static image read_image(lattice_bytes file)
 {
     image read = {0};
 
+    if (is_png(file)) {
+        return read_png(file);
+    }
     if (file.size < 2 || file.data[0] != 'P' || (file.data[1] != '5' && file.data[1] != '6')) {
         return read;
     }
@@ -129,22 +133,34 @@ static uint32_t height_of(const image *from, uint32_t width)
     return height > 0 ? height : 1;
 }
 
-static lattice_bytes shrink(const image *from, uint32_t width, uint32_t height)
+static image shrink(const image *from, uint32_t width, uint32_t height)
 {
-    lattice_buffer file = {0};
+    lattice_buffer pixels = {0};
     uint8_t pixel[3];
 
-    lattice_append(&file, from->channels == 3 ? LATTICE_TEXT("P6 ") : LATTICE_TEXT("P5 "));
-    lattice_append_decimal(&file, width);
-    lattice_append_byte(&file, ' ');
-    lattice_append_decimal(&file, height);
-    lattice_append(&file, LATTICE_TEXT(" 255\n"));
     for (uint32_t y = 0; y < height; y++) {
         for (uint32_t x = 0; x < width; x++) {
             average(from, width, height, x, y, pixel);
-            lattice_append(&file, (lattice_bytes){pixel, from->channels});
+            lattice_append(&pixels, (lattice_bytes){pixel, from->channels});
         }
     }
+    return (image){width, height, from->channels, lattice_view(&pixels).data, from->is_png};
+}
+
+static lattice_bytes write_image(const image *picture)
+{
+    lattice_buffer file = {0};
+
+    if (picture->is_png) {
+        return write_png(picture);
+    }
+    lattice_append(&file, picture->channels == 3 ? LATTICE_TEXT("P6 ") : LATTICE_TEXT("P5 "));
+    lattice_append_decimal(&file, picture->width);
+    lattice_append_byte(&file, ' ');
+    lattice_append_decimal(&file, picture->height);
+    lattice_append(&file, LATTICE_TEXT(" 255\n"));
+    lattice_append(&file, (lattice_bytes){picture->pixels, (size_t)picture->width * picture->height *
+                                                               picture->channels});
     return lattice_view(&file);
 }
 
@@ -210,7 +226,8 @@ static lattice_result respond_failure(lattice_bytes text)
 
 static lattice_result respond_not_a_picture(void)
 {
-    return respond(415, LATTICE_TEXT("not a PPM or PGM (P6 or P5) of 8 bits with sides up to 10000"));
+    return respond(415, LATTICE_TEXT("not a PNG, PPM or PGM (P6 or P5) of 8 bits with sides up to"
+                                     " 10000; a PNG not interlaced, and of 16 MiB unpacked"));
 }
 
 static lattice_result put_image(lattice_bytes name, lattice_bytes file)
@@ -258,7 +275,8 @@ static lattice_result make_thumbnail(lattice_bytes name, lattice_bytes query)
         return respond(400, LATTICE_TEXT("a thumbnail is no larger than its picture"));
     }
 
-    lattice_result written = write_blob(THUMBNAILS, name, shrink(&picture, width, height));
+    image thumbnail = shrink(&picture, width, height);
+    lattice_result written = write_blob(THUMBNAILS, name, write_image(&thumbnail));
     if (!written.ok) {
         return respond_failure(written.body);
     }
@@ -274,7 +292,13 @@ static lattice_result get_thumbnail(lattice_bytes name)
     http_header kind = {LATTICE_TEXT("content-type"), LATTICE_TEXT("image/x-portable-anymap")};
     lattice_result got = read_blob(THUMBNAILS, name);
 
-    return got.ok ? http_respond(200, &kind, 1, got.body) : respond_failure(got.body);
+    if (!got.ok) {
+        return respond_failure(got.body);
+    }
+    if (is_png(got.body)) {
+        kind.value = LATTICE_TEXT("image/png");
+    }
+    return http_respond(200, &kind, 1, got.body);
 }
 
 static lattice_result handle_request(lattice_bytes payload)
