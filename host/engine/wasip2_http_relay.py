@@ -11,6 +11,7 @@ when the response is complete.
 
 from typing import Any
 
+from host.engine import wit
 from host.engine.component_guest import ComponentGuest, Later, Table
 from host.engine.guest import GuestFault, HostCalls
 from host.engine.wasip2 import until_true
@@ -25,7 +26,7 @@ from host.engine.wasip2_http import (
     scheme_case,
 )
 from host.engine.wasip2_http_bodies import OutgoingBody, Rest
-from host.engine.wasip2_http_errors import error_code, internal
+from host.engine.wasip2_http_errors import check_error_code, error_code, internal
 from host.engine.wasip2_http_outgoing import (
     FutureIncomingResponse,
     OutgoingRequest,
@@ -142,9 +143,16 @@ class OutgoingHandler(LinkedHandler):
     def response(self, guest: ComponentGuest, result: Any) -> bytes | Later:
         if guest.answer is not None:
             return super().response(guest, result)
-        if "err" in result:
-            return http.pack_outcome(result["err"])
-        future: FutureIncomingResponse = guest.take(result["ok"])
+        match result:
+            case {"err": code}:
+                check_error_code(code, "error-code", wit.Budget())
+                return http.pack_outcome(code)
+            case {"ok": int(number)}:
+                future = guest.resources.pop(number, None)
+            case _:
+                future = None
+        if not isinstance(future, FutureIncomingResponse):
+            raise errors.ActorError("its outgoing-handler gave neither a response nor an error")
 
         async def begin(_host: HostCalls) -> None:
             await until_true(future)
@@ -174,5 +182,6 @@ def _body(guest: ComponentGuest, request: http.Request) -> OutgoingBody:
         except errors.LatticeError as error:
             body.fail(error)
 
-    guest.begin(fill(), name="body of another's request")
+    # Not before it is certain that there will be a guest, whose end is its own.
+    guest.at_wait.append(lambda: guest.begin(fill(), name="body of another's request"))
     return body

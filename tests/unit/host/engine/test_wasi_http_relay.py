@@ -10,6 +10,7 @@ from lattice import errors
 from lattice.wire import codec, http
 from tests.support.components import COMPOSED, PASSES_ON, REWRITES, exporting
 from tests.support.host_calls import Host, execution, run, until
+from tests.support.wat import assemble
 
 
 @pytest.fixture
@@ -140,6 +141,52 @@ async def test_a_component_sends_the_requests_of_others_as_it_likes(client: Code
 async def test_why_a_request_of_another_failed_is_told_to_it(client: Code) -> None:
     code = {"DNS-error": {"rcode": "x", "info-code": 3}}
     assert await send(client, Host(lambda _request: http.pack_outcome(code))) == code
+
+
+NONSENSE = assemble("""
+  (component
+    (import "wasi:http/types@0.2.0" (instance $types
+      (export "outgoing-request" (type $request (sub resource)))
+      (export "request-options" (type $options (sub resource)))))
+    (alias export $types "outgoing-request" (type $request))
+    (alias export $types "request-options" (type $options))
+    (core module $main (func (export "handle") (param i32 i32 i32) (result i32) (local.get 0)))
+    (core instance $main (instantiate $main))
+    (func $handle
+      (param "request" (own $request)) (param "options" (option (own $options))) (result u32)
+      (canon lift (core func $main "handle")))
+    (instance $handler (export "handle" (func $handle)))
+    (export "wasi:http/outgoing-handler@0.2.0" (instance $handler)))
+""")
+"""Gives a number for a response."""
+
+
+async def test_what_is_no_response_ends_the_call_of_who_gave_it(engine: Engine) -> None:
+    with pytest.raises(errors.ActorError, match="gave neither a response nor an error"):
+        await send(await engine.load(NONSENSE), Host())
+
+
+class Endless:
+    """A body that goes on."""
+
+    trailers: http.Headers = []
+
+    async def read(self, size_max: int) -> bytes:
+        return bytes(size_max)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+async def test_a_handler_of_other_types_is_not_called_and_takes_nothing(engine: Engine) -> None:
+    component = await engine.load(exporting(("wasi:http/outgoing-handler@0.2.0", "handle", 1)))
+    request = http.Request(method="POST", path="/", is_streamed=True)
+    payload = http.pack_outgoing_request(request, OPTIONS)
+    call = execution(component, payload, operation=http.OUTGOING_OPERATION)
+    call.flow(Endless(), takes_stream=True)
+    with pytest.raises(errors.InvalidRequest):
+        await run(call)
+    assert len(engine.tasks) == 0
 
 
 async def test_who_handles_and_sends_requests_is_called_for_each_by_its_own_interface(
