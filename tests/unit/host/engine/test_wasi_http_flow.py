@@ -93,10 +93,11 @@ async def test_a_reader_that_closes_ends_the_guest(site: Code) -> None:
 
 async def test_a_guest_that_traps_breaks_its_response(site: Code) -> None:
     flowing = call(site, "/pour-and-panic?10,1")
-    # How much of the body came with the response is a matter of when the guest was interrupted.
-    _, outflow = await begun(flowing)
+    response, outflow = await begun(flowing)
     with pytest.raises(errors.ActorTrapped):
         await flowing.finish()
+    # On a busy machine the guest has its turn interrupted before it has written.
+    assert (response.body or await outflow.read(10)) == b"x" * 10
     with pytest.raises(errors.ActorTrapped):
         await outflow.read(10)
 
