@@ -76,7 +76,7 @@ async def test_a_guest_fills_the_window_and_waits_for_a_reader(site: Code) -> No
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(flowing.finish())
         size = len(response.body)
-        assert 0 < size <= limits.STREAM_WINDOW_BYTES
+        assert size <= limits.STREAM_WINDOW_BYTES
         while piece := await outflow.read(limits.STREAM_PIECE_BYTES):
             size += len(piece)
     assert size == 4 * limits.STREAM_WINDOW_BYTES
