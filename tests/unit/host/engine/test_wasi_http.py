@@ -277,7 +277,7 @@ async def test_a_mebibyte_that_was_written_at_once_flows(engine: Engine) -> None
     assert response.is_streamed
     assert call.outflow is not None
     size = len(response.body)
-    assert size == limits.STREAM_WINDOW_BYTES
+    assert size <= limits.STREAM_WINDOW_BYTES
     while piece := await call.outflow.read(limits.STREAM_PIECE_BYTES):
         size += len(piece)
     assert size == limits.MIB
