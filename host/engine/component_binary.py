@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lattice import errors
 from lattice.identity import sections
 
-MODULE, CORE_INSTANCES, CORE_TYPES, COMPONENT, INSTANCES = range(1, 6)
+CUSTOM, MODULE, CORE_INSTANCES, CORE_TYPES, COMPONENT, INSTANCES = range(6)
 ALIASES, TYPES, CANONICAL, IMPORTS, EXPORTS = 6, 7, 8, 10, 11
 """Sections of a component."""
 
@@ -130,11 +130,13 @@ def _component(
     try:
         for kind, content in sections.outermost(wasm):
             if kind == MODULE:
-                own.add(MODULE_SORT, found := _module(content, entries))
-                own.sections.append((kind, found))
+                module = _module(content, entries)
+                own.sections.append((kind, module))
+                own.add(MODULE_SORT, module)
             elif kind == COMPONENT:
-                own.add(COMPONENT_SORT, inner := _component(content, scopes, entries))
-                own.sections.append((kind, inner))
+                component = _component(content, scopes, entries)
+                own.sections.append((kind, component))
+                own.add(COMPONENT_SORT, component)
             else:
                 own.sections.append((kind, content))
                 _read(kind, Reader(content, entries), scopes)
@@ -144,19 +146,13 @@ def _component(
 
 
 def _read(kind: int, reader: "Reader", scopes: tuple[ComponentBinary, ...]) -> None:
-    own = scopes[-1]
-    match kind:
-        case 0:
-            # A custom one.
-            return
-        case _ if kind in _ONLY_COUNTED:
-            own.add(_ONLY_COUNTED[kind], count=reader.number())
-            return
-        case _ if kind not in _ENTRY:
-            raise UnfamiliarError
-    read_entry = _ENTRY[kind]
-    for _ in reader.entries():
-        read_entry(reader, scopes)
+    if (sort := _ONLY_COUNTED.get(kind)) is not None:
+        scopes[-1].add(sort, count=reader.number())
+    elif (read_entry := _ENTRY.get(kind)) is not None:
+        for _ in reader.entries():
+            read_entry(reader, scopes)
+    elif kind != CUSTOM:
+        raise UnfamiliarError
 
 
 def _core_instance(reader: "Reader", scopes: tuple[ComponentBinary, ...]) -> None:
