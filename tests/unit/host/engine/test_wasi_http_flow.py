@@ -18,7 +18,8 @@ from tests.support.sources import Fed
 
 @pytest.fixture
 async def engine(compiled: Path) -> AsyncIterator[Engine]:
-    async with idle_engine(instances_max=8, cache_dir=compiled) as engine:
+    # Whose turn it is would else decide how much a response begins with.
+    async with idle_engine(instances_max=8, cache_dir=compiled, epoch_tick_s=1.0) as engine:
         yield engine
     await until(lambda: len(engine.tasks) == 0)
 
@@ -76,7 +77,7 @@ async def test_a_guest_fills_the_window_and_waits_for_a_reader(site: Code) -> No
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(flowing.finish())
         size = len(response.body)
-        assert size <= limits.STREAM_WINDOW_BYTES
+        assert 0 < size <= limits.STREAM_WINDOW_BYTES
         while piece := await outflow.read(limits.STREAM_PIECE_BYTES):
             size += len(piece)
     assert size == 4 * limits.STREAM_WINDOW_BYTES
@@ -96,8 +97,7 @@ async def test_a_guest_that_traps_breaks_its_response(site: Code) -> None:
     response, outflow = await begun(flowing)
     with pytest.raises(errors.ActorTrapped):
         await flowing.finish()
-    # On a busy machine the guest has its turn interrupted before it has written.
-    assert (response.body or await outflow.read(10)) == b"x" * 10
+    assert response.body == b"x" * 10
     with pytest.raises(errors.ActorTrapped):
         await outflow.read(10)
 
