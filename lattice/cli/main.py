@@ -256,6 +256,16 @@ def main() -> None:
         sys.exit(options.silence_output())
     except Exception as error:
         sys.exit(output.fail(options.unforeseen(error), form))
+    finally:
+        _drop_unwritten()
+
+
+def _drop_unwritten() -> None:
+    """Don't try again at exit what standard output did not take: that would be another status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        options.silence_output()
 
 
 def _root(ctx: typer.Context, **values: Any) -> None:
