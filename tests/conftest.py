@@ -14,7 +14,7 @@ import pytest
 from lattice import errors
 from lattice.bus import Bus
 from lattice.bus.server import NatsServer
-from tests.support.nats_server import connected
+from tests.support.nats_server import STORE_BYTES_MAX, connected
 
 LEAVING_S = 2.0
 """How long tasks that were cancelled at the end of a test may take to unwind."""
@@ -68,7 +68,8 @@ def nats() -> Iterator[NatsServer]:
     thread = threading.Thread(target=loop.run_forever, name="nats-server", daemon=True)
     thread.start()
     try:
-        server = asyncio.run_coroutine_threadsafe(NatsServer.start(), loop).result()
+        starting = NatsServer.start(store_bytes_max=STORE_BYTES_MAX)
+        server = asyncio.run_coroutine_threadsafe(starting, loop).result()
         yield server
         asyncio.run_coroutine_threadsafe(server.aclose(), loop).result()
     except errors.NotFound as error:

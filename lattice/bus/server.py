@@ -34,7 +34,7 @@ max_payload: 1MB
 ping_interval: "2s"
 ping_max: 2
 write_deadline: "5s"
-jetstream {{ store_dir: {store} }}
+jetstream {{ {jetstream} }}
 ports_file_dir: {ports}
 """
 
@@ -52,6 +52,7 @@ class NatsServer:
         cls,
         *,
         store_dir: Path | None = None,
+        store_bytes_max: int | None = None,
         host: str = "127.0.0.1",
         port: int = -1,
         name: str = "lattice",
@@ -59,6 +60,8 @@ class NatsServer:
         """Start a server and return when it takes connections.
 
         ``port`` -1 takes any free one. Without ``store_dir`` its state goes with it.
+        ``store_bytes_max`` is what the limits of all streams may come to; three quarters of what
+        is free on the disk, if absent.
 
         Raises:
             NotFound: no nats-server is installed; the text says how to get one.
@@ -68,13 +71,16 @@ class NatsServer:
         workspace = Path(tempfile.mkdtemp(prefix="lattice-nats-"))
         store = store_dir or workspace / "store"
         store.mkdir(parents=True, exist_ok=True)
+        jetstream = f"store_dir: {json.dumps(str(store))}"
+        if store_bytes_max is not None:
+            jetstream += f", max_file_store: {store_bytes_max}"
         config = workspace / "nats.conf"
         config.write_text(
             CONFIG.format(
                 name=name,
                 host=host,
                 port=port,
-                store=json.dumps(str(store)),
+                jetstream=jetstream,
                 ports=json.dumps(str(workspace)),
             )
         )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lattice import artefacts, errors, limits, subjects, workbench
+from lattice.aio.tasks import TaskGroup
 from lattice.artefacts import StoredArtefact
 from lattice.cli import auctions, components, files, hosts, outcomes, providers, references
 from lattice.cli.connection import Connection
@@ -79,6 +80,11 @@ class Development:
 
     async def clear(self) -> None:
         """Take down everything that was put up; what can't be reached is let be."""
+        # In a task of its own: before Python 3.11.3 a time-out in one that was cancelled, as by
+        # Ctrl-C, is another cancellation.
+        await TaskGroup("development").spawn(self._clear_in_time(), name="clear")
+
+    async def _clear_in_time(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLEAR_TIMEOUT_S):
                 await self._clear()

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lattice import errors
+from lattice import errors, limits
 from lattice.bus import Bus, NatsSettings
 from lattice.bus.server import NatsServer
+
+STORE_BYTES_MAX = 1024 * 1024 * limits.MIB
+"""Each lattice asks for more than a gigabyte and uses next to nothing of it, and one server has
+those of many tests: how much is free on the disk is not to decide."""
 
 
 @asynccontextmanager
@@ -18,7 +22,9 @@ async def nats_server(
 ) -> AsyncIterator[NatsServer]:
     """A running server; a missing binary skips the test, but fails it where ``CI`` is set."""
     try:
-        server = await NatsServer.start(store_dir=store_dir, port=port)
+        server = await NatsServer.start(
+            store_dir=store_dir, store_bytes_max=STORE_BYTES_MAX, port=port
+        )
     except errors.NotFound as error:
         if os.environ.get("CI"):
             raise
