@@ -36,7 +36,8 @@ async def started(program: str, log: Path) -> asyncio.subprocess.Process:
 def is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # The second, when it ends while it is read of.
         return False
     return state != "Z"
 
