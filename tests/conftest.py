@@ -10,8 +10,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
-from lattice import errors
+from lattice import errors, log
 from lattice.bus import Bus
 from lattice.bus.server import NatsServer
 from tests.support.nats_server import STORE_BYTES_MAX, connected
@@ -28,6 +29,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record", action="store_true", help="write tests/golden anew instead of comparing with it"
     )
+
+
+def pytest_configure() -> None:
+    # So it counts as configured, and our own plugin for pytest leaves it.
+    structlog.configure()
+
+
+@pytest.fixture(autouse=True)
+def lines_stay_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no command that runs in this process decide which log lines later tests may see: loggers
+    keep what was configured when they were first used.
+    """
+    monkeypatch.setattr(log, "configure", lambda **_settings: None)
 
 
 @pytest.fixture(autouse=True)
