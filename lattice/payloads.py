@@ -32,7 +32,7 @@ class Payloads:
             PayloadTooLarge: over the limit of all payloads.
             Unavailable: NATS is away, or the store is full.
         """
-        check_size(payload)
+        check_size(len(payload))
         store = await self._open()
         digest = await store.put(name, payload)
         return PayloadRef(name=name, size=len(payload), digest=digest)
@@ -55,8 +55,7 @@ class Payloads:
             InvalidRequest: it is not what the reference says.
             Unavailable: NATS is away, or the payload has expired.
         """
-        if ref.size > limits.PAYLOAD_BYTES_MAX:
-            raise errors.PayloadTooLarge("payload", ref.size, limits.PAYLOAD_BYTES_MAX)
+        check_size(ref.size)
         store = await self._open()
         try:
             payload = await store.get(ref.name, bytes_max=limits.PAYLOAD_BYTES_MAX)
@@ -70,7 +69,7 @@ class Payloads:
         """Remove a payload that nobody will read; should that fail, it expires."""
         try:
             await (await self._open()).delete(ref.name)
-        except errors.Unavailable as error:
+        except (errors.Unavailable, errors.Denied) as error:
             log.debug("a payload could not be removed", error=error.text)
 
     async def _open(self) -> ObjectStore:
@@ -83,11 +82,11 @@ class Payloads:
         return self._store
 
 
-def check_size(payload: bytes) -> None:
-    """Hold a payload to the limit of all payloads.
+def check_size(size: int) -> None:
+    """Hold the bytes of a payload to the limit of all payloads.
 
     Raises:
         PayloadTooLarge: it is over that.
     """
-    if len(payload) > limits.PAYLOAD_BYTES_MAX:
-        raise errors.PayloadTooLarge("payload", len(payload), limits.PAYLOAD_BYTES_MAX)
+    if size > limits.PAYLOAD_BYTES_MAX:
+        raise errors.PayloadTooLarge("payload", size, limits.PAYLOAD_BYTES_MAX)

@@ -296,7 +296,7 @@ class Rpc:
         """
         try:
             self._check(invocation)
-            check_size(invocation.payload)
+            check_size(len(invocation.payload))
             outcome = target.accept(invocation)
             reply = outcome if isinstance(outcome, Reply) else await outcome
             try:
