@@ -10,6 +10,7 @@ neither its case nor its text.
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any, Self
 
 from host.engine import wit
@@ -163,7 +164,7 @@ async def send(
         reply = await host.exchange(link_name, HANDLER, http.OUTGOING_OPERATION, payload, stream)
         if reply.stream is not None:
             rest = Rest(guest, reply.stream, stream)
-        outcome = _outcome(reply)
+        outcome = decoded(reply, http.unpack_outcome)
         if isinstance(outcome, dict):
             said = f"{in_words(outcome)}; the log of whoever it was sent through may say more"
             host.log("warning", f"an HTTP request failed: {said}")
@@ -190,10 +191,12 @@ def _due(guest: ComponentGuest, body: OutgoingBody | None) -> asyncio.Event:
     return due
 
 
-def _outcome(reply: Reply) -> http.Response | http.ErrorCode:
+def decoded(
+    reply: Reply, unpack: Callable[[bytes], http.Response | http.ErrorCode]
+) -> http.Response | http.ErrorCode:
     """Decode the answer of whoever is linked, and hold it against the interface."""
     try:
-        outcome = http.unpack_outcome(reply.payload)
+        outcome = unpack(reply.payload)
         if isinstance(outcome, dict):
             check_error_code(outcome, "error-code", wit.Budget())
         elif outcome.is_streamed != (reply.stream is not None):

@@ -26,15 +26,15 @@ from host.engine.wasip2_http import (
     scheme_case,
 )
 from host.engine.wasip2_http_bodies import OutgoingBody, Rest
-from host.engine.wasip2_http_errors import check_error_code, error_code, internal
+from host.engine.wasip2_http_errors import check_error_code, error_code
 from host.engine.wasip2_http_outgoing import (
     FutureIncomingResponse,
     OutgoingRequest,
     RequestOptions,
+    decoded,
 )
 from lattice import errors
 from lattice.wire import http
-from lattice.wire.invocation import Reply
 from lattice.wire.streams import Source
 
 TABLE = Table()
@@ -103,22 +103,12 @@ def _handle(guest: ComponentGuest, number: int, out: int) -> Later:
                 host.log("warning", f"a request was not passed on: {error.code}: {error.text}")
             return code, None
         rest = None if reply.stream is None else Rest(guest, reply.stream, None)
-        return _response(reply), rest
+        return decoded(reply, http.unpack_response), rest
 
     def finish(answered: tuple[http.Response | http.ErrorCode, Rest | None]) -> Any:
         return give(guest, *answered)
 
     return Later(begin, finish, is_host_call=True)
-
-
-def _response(reply: Reply) -> http.Response | http.ErrorCode:
-    try:
-        response = http.unpack_response(reply.payload)
-        if response.is_streamed != (reply.stream is not None):
-            raise errors.InvalidRequest("the rest of the response's body did not come with it")
-    except errors.LatticeError as error:
-        return internal(f"the answer to a request is none: {error.text}")
-    return response
 
 
 class OutgoingHandler(LinkedHandler):
