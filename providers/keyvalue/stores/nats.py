@@ -30,7 +30,7 @@ from providers.keyvalue.settings import NatsSettings
 from providers.keyvalue.stores import Page, Versioned, Watch, values
 from providers.keyvalue.stores.computing import Computing
 from providers.keyvalue.stores.values import Value
-from providers.keyvalue.stores.watches import Change, Wanted
+from providers.keyvalue.stores.watches import Arrivals, Change, Wanted
 
 MARKER = b"\xc1"
 """First byte of an entry that is not plain: never part of UTF-8 (RFC 3629, section 1)."""
@@ -291,9 +291,8 @@ class NatsWatch:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._changes: deque[Change] = deque()
-        self._came = asyncio.Event()
+        self._arrivals = Arrivals()
         self._taken = asyncio.Event()
-        self._failure: errors.LatticeError | None = None
         self._reader: PullConsumer
         self._tasks = TaskGroup("watch of a bucket")
         self.place = 0
@@ -312,11 +311,7 @@ class NatsWatch:
         return watch
 
     async def next(self, count_max: int) -> Sequence[Change]:
-        while not self._changes:
-            if self._failure is not None:
-                raise self._failure.copy()
-            self._came.clear()
-            await self._came.wait()
+        await self._arrivals.wait(self._changes)
         count = min(count_max, len(self._changes))
         found = [self._changes.popleft() for _ in range(count)]
         self._taken.set()
@@ -335,8 +330,7 @@ class NatsWatch:
                     self._taken.clear()
                     await self._taken.wait()
         except errors.LatticeError as error:
-            self._failure = error
-            self._came.set()
+            self._arrivals.fail(error)
 
     def _receive(self, message: StoredMessage) -> None:
         key = key_of(message.subject.removeprefix(self._prefix))
@@ -348,7 +342,7 @@ class NatsWatch:
                 or "Nats-Marker-Reason" in message.headers
             )
             self._changes.append(Change(key, is_deletion, message.sequence))
-            self._came.set()
+            self._arrivals.note()
 
 
 def _filters(prefix: str, wanted: Wanted) -> list[str]:

@@ -5,7 +5,7 @@ can be told of takes no more room than one that changed once.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
 from lattice import errors
@@ -52,6 +52,35 @@ class Change:
     """In the order of the backend's changes, where it keeps one."""
 
 
+class Arrivals:
+    """Lets who takes changes wait for them, until no more will come."""
+
+    def __init__(self) -> None:
+        self._came = asyncio.Event()
+        self._failure: errors.LatticeError | None = None
+
+    def note(self) -> None:
+        """Some are there."""
+        self._came.set()
+
+    def fail(self, error: errors.LatticeError) -> None:
+        """No more will come."""
+        self._failure = error
+        self._came.set()
+
+    async def wait(self, held: Sized) -> None:
+        """Return when something is held.
+
+        Raises:
+            LatticeError: nothing is, and no more will come.
+        """
+        while not held:
+            if self._failure is not None:
+                raise self._failure.copy()
+            self._came.clear()
+            await self._came.wait()
+
+
 class Notices:
     """A watch's changes until they are taken: of each key the last, and of a bounded number."""
 
@@ -59,8 +88,7 @@ class Notices:
         self._wanted = wanted
         self._closed = closed
         self._changes: dict[str, Change] = {}
-        self._came = asyncio.Event()
-        self._failure: errors.LatticeError | None = None
+        self._arrivals = Arrivals()
         self.lost = 0
         """Changes that there was no room for."""
         self.place: int | None = None
@@ -73,19 +101,14 @@ class Notices:
             self.lost += 1
             return
         self._changes[change.key] = change
-        self._came.set()
+        self._arrivals.note()
 
     def fail(self, error: errors.LatticeError) -> None:
         """No more will come."""
-        self._failure = error
-        self._came.set()
+        self._arrivals.fail(error)
 
     async def next(self, count_max: int) -> Sequence[Change]:
-        while not self._changes:
-            if self._failure is not None:
-                raise self._failure.copy()
-            self._came.clear()
-            await self._came.wait()
+        await self._arrivals.wait(self._changes)
         keys = list(self._changes)[:count_max]
         return [self._changes.pop(key) for key in keys]
 
