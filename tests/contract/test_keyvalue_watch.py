@@ -214,15 +214,23 @@ async def test_what_was_there_before_is_told_only_where_that_is_wanted(scene: Sc
     assert sorted(scene.actor.told) == [("new", b"2"), ("new", b"2"), ("old", b"1")]
 
 
-@on(*BACKENDS)
-async def test_calls_for_one_key_never_overlap_and_end_with_its_last_value(scene: Scene) -> None:
+def hold_calls(scene: Scene) -> tuple[asyncio.Event, list[Any]]:
+    """Have the actor's calls wait for an event; gives that, and what those that ended told."""
     gate = asyncio.Event()
+    ended: list[Any] = []
 
-    async def wait(_received: Received) -> bytes:
+    async def wait(received: Received) -> bytes:
         await gate.wait()
+        ended.append(received.content)
         return codec.pack(None)
 
     scene.actor.answer = wait
+    return gate, ended
+
+
+@on(*BACKENDS)
+async def test_calls_for_one_key_never_overlap_and_end_with_its_last_value(scene: Scene) -> None:
+    gate, _ended = hold_calls(scene)
     provider = await scene.watching("SET@*")
     await wasi(provider, "store.set", "hot", b"first")
     await eventually(lambda: scene.actor.running.get("hot"))
@@ -323,15 +331,7 @@ async def test_a_call_that_runs_is_ended_when_its_link_goes(scene: Scene) -> Non
 
 @on(*BACKENDS)
 async def test_a_provider_that_drains_lets_the_calls_that_run_end(scene: Scene) -> None:
-    gate = asyncio.Event()
-    ended: list[Any] = []
-
-    async def wait(received: Received) -> bytes:
-        await gate.wait()
-        ended.append(received.content)
-        return codec.pack(None)
-
-    scene.actor.answer = wait
+    gate, ended = hold_calls(scene)
     provider = await scene.watching("SET@*")
     await wasi(provider, "store.set", "a", b"1")
     await eventually(lambda: scene.actor.running.get("a"))
@@ -478,15 +478,7 @@ async def test_a_watch_begins_anew_when_redis_is_back(
 async def test_a_call_that_runs_when_redis_goes_away_may_end(
     scene: Scene, redis_service: RedisServer
 ) -> None:
-    gate = asyncio.Event()
-    ended: list[Any] = []
-
-    async def wait(received: Received) -> bytes:
-        await gate.wait()
-        ended.append(received.content)
-        return codec.pack(None)
-
-    scene.actor.answer = wait
+    gate, ended = hold_calls(scene)
     provider = await scene.watching("SET@*", in_flight_max="1")
     await wasi(provider, "store.set", "a", b"1")
     await eventually(lambda: scene.actor.running.get("a"))

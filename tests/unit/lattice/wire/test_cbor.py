@@ -7,20 +7,10 @@ from hypothesis import strategies as st
 
 from lattice import errors
 from lattice.wire import cbor
-
-plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False)
-    | st.text()
-    | st.binary(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=10,
-)
+from tests.support.plain_values import PLAIN
 
 
-@given(plain)
+@given(PLAIN)
 def test_plain_values_are_decoded_as_they_were_encoded(value: object) -> None:
     assert cbor.unpack(cbor.pack(value)) == value
 
